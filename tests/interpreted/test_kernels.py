@@ -1,0 +1,226 @@
+"""The smooth top-k SVM kernel against the truth and against its own contract."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from accuracy import assert_promised, errors
+from adversarial import cases
+from torch import Tensor
+
+import triton_topk
+from triton_topk import eager
+from triton_topk.kernels import launch
+from triton_topk.kernels.config import Config
+
+# Infinities and NaN that a GPU makes silently and a later selection drops; NumPy, which the
+# interpreter computes with, reports them.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
+STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
+WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
+
+
+def run(
+    backend: object,
+    scores: Tensor,
+    labels: Tensor,
+    k: int,
+    config: Config | None = None,
+    order: int | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Losses and gradient, from outputs that start as NaN."""
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    losses = torch.full((len(scores),), math.nan, dtype=dtype)
+    gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
+    if config is not None:
+        blocks = -(-scores.shape[1] // config.lanes)
+        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
+    settings = {"tau": 1.0, "margin": 1.0, "ignore_index": -100, "order": order, **kwargs}
+    backend.smooth_svm(scores, labels, k=k, losses=losses, gradient=gradient, **settings)
+    return losses, gradient
+
+
+def assert_same(
+    scores: Tensor, labels: Tensor, k: int, config: Config | None = None, **kwargs: object
+) -> None:
+    """The kernel's answer is that of the eager backend, which has its own tests of everything."""
+    losses, gradient = run(launch, scores, labels, k, config, **kwargs)
+    expected_losses, expected_gradient = run(eager, scores, labels, k, **kwargs)
+    torch.testing.assert_close(losses, expected_losses, equal_nan=True)
+    torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("k", "n"),
+    [
+        (1, 2), (1, 13), (2, 3), (2, 30), (3, 4), (3, 50), (4, 5), (5, 6), (5, 7), (5, 24), (5, 100),
+        (6, 30), (7, 8), (8, 9), (8, 40), (9, 12), (10, 11), (10, 14), (10, 40), (11, 13), (12, 13),
+        (13, 20), (14, 15), (15, 60), (16, 17), (16, 18), (16, 20), (16, 64),
+    ],
+)  # fmt: skip
+def test_float32(k: int, n: int) -> None:
+    assert_promised(cases(k, n), k, n, backend="triton")
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 13), (5, 24), (16, 20)])
+def test_float64(k: int, n: int) -> None:
+    for e in errors(cases(k, n), torch.float64, backend="triton"):
+        # tau is a float32 argument of the kernel
+        assert e.loss <= 1e-7, e
+        assert e.gradient <= 1e-12, e
+
+
+@pytest.mark.parametrize("config", [RESIDENT, STREAM, WIDE], ids=["resident", "stream", "wide"])
+@pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 40), (5, 16), (5, 70), (16, 33)])
+def test_every_layout(k: int, n: int, config: Config) -> None:
+    torch.manual_seed(k + n)
+    scores = torch.randn(7, n)
+    labels = torch.randint(n, (7,))
+    assert_same(scores, labels, k, config)
+    # ties everywhere
+    assert_same((scores * 2).round(), labels, k, config)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize(("k", "n"), [(1, 9), (2, 3), (5, 24), (9, 40)])
+def test_taylor(k: int, n: int, order: int) -> None:
+    torch.manual_seed(order)
+    assert_same(torch.randn(5, n) * 3, torch.randint(n, (5,)), k, order=order)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(6, 50).to(dtype)
+    labels = torch.randint(50, (6,))
+    losses, gradient = run(launch, scores, labels, 5)
+    expected_losses, expected = run(launch, scores.float(), labels, 5)
+    assert torch.equal(losses, expected_losses)
+    assert torch.equal(gradient, expected.to(dtype))
+
+
+def test_gradcheck_of_the_kernel() -> None:
+    torch.manual_seed(0)
+    for k, n in ((1, 4), (3, 9), (5, 6)):
+        scores = torch.randn(3, n, dtype=torch.float64, requires_grad=True)
+        labels = torch.randint(n, (3,))
+
+        def loss(scores: Tensor, labels: Tensor = labels, k: int = k) -> Tensor:
+            return triton_topk.smooth_svm(scores, labels, k, backend="triton", reduction="none")
+
+        # a loss whose tau is a float32 argument, 1.0: exact
+        assert torch.autograd.gradcheck(loss, scores)
+
+
+def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(12, 21)
+    labels = torch.randint(1, 20, (12,))
+    scores[0, ::2] = -math.inf
+    scores[1, 0] = math.nan
+    scores[2, 0] = math.inf
+    scores[3, labels[3]] = -math.inf
+    scores[4, 4:] = -math.inf
+    labels[4] = 1
+    scores[5, labels[5]] = math.nan
+    scores[6, labels[6]] = math.inf
+    scores[7] = math.nan
+    scores[8] = math.nan
+    labels[8] = -100
+    labels[9] = 21
+    labels[10] = -1
+    scores[11] = -math.inf
+    for k in (1, 5):
+        for config in (RESIDENT, STREAM):
+            losses, gradient = run(launch, scores, labels, k, config)
+            poisoned = [1, 2, 5, 6, 7, 9, 10, 11]
+            assert losses[poisoned].isnan().all()
+            assert gradient[poisoned].isnan().all()
+            clean = [0, 3, 4, 8]
+            known = labels.clone()
+            known[[9, 10]] = -100
+            expected_losses, expected = run(eager, scores, known, k)
+            torch.testing.assert_close(losses[clean], expected_losses[clean])
+            torch.testing.assert_close(gradient[clean], expected[clean])
+            assert losses[3] == math.inf
+            assert losses[8] == 0
+            assert (gradient[8] == 0).all()
+    assert run(launch, scores, labels, 5)[0][4] == 0
+
+
+def test_row_alone_and_in_a_batch_have_the_same_bits() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(9, 37)
+    labels = torch.randint(37, (9,))
+    losses, gradient = run(launch, scores, labels, 5)
+    for i in range(9):
+        alone = run(launch, scores[i : i + 1], labels[i : i + 1], 5)
+        assert torch.equal(alone[0], losses[i : i + 1])
+        assert torch.equal(alone[1], gradient[i : i + 1])
+
+
+def test_equal_scores_have_equal_gradients() -> None:
+    scores = torch.tensor([[3.0, 3, 3, 3, 3, 3, 1, 1, 0, 3]])
+    for k in (2, 5):
+        gradient = run(launch, scores, torch.tensor([8]), k)[1]
+        assert gradient[0, [0, 1, 2, 3, 4, 5, 9]].unique().numel() == 1
+        assert gradient[0, [6, 7]].unique().numel() == 1
+
+
+def test_weight_normalizer_and_upstream() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(6, 20)
+    labels = torch.tensor([3, 4, -100, 19, 0, 3])
+    assert_same(
+        scores,
+        labels,
+        3,
+        weight=torch.rand(20),
+        normalizer=torch.tensor(2.5),
+        upstream=torch.randn(6),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    assert_same(torch.randn(4, 12), torch.randint(12, (4,)).to(dtype), 3)
+
+
+def test_rows_of_any_stride() -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(5, 40)
+    labels = torch.randint(20, (5,))
+    assert_same(wide[:, 3:23], labels, 3)
+    assert_same(wide[:1, :20].expand(5, 20), labels, 3)
+
+
+def test_autograd_through_the_kernel() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([[1, 2], [-100, 4]])
+    weight = torch.rand(9)
+    for reduction in ("none", "sum", "mean"):
+        gradients = []
+        for backend in ("triton", "eager"):
+            scores = torch.linspace(-2, 2, 36).sin().reshape(2, 9, 2).requires_grad_()
+            loss = triton_topk.smooth_svm(
+                scores, labels, 3, weight=weight, reduction=reduction, backend=backend
+            )
+            (3 * loss.sum()).backward(retain_graph=True)
+            loss.sum().backward()
+            gradients.append(scores.grad)
+        torch.testing.assert_close(*gradients)
+
+
+def test_no_rows() -> None:
+    scores = torch.empty(0, 7, requires_grad=True)
+    loss = triton_topk.smooth_svm(scores, torch.empty(0, dtype=torch.long), 3, backend="triton")
+    loss.backward()
+    assert loss.isnan()
+    assert scores.grad is not None
+    assert scores.grad.shape == (0, 7)

@@ -1,0 +1,306 @@
+"""The smooth top-k SVM loss and its gradient in plain PyTorch: any device, any k.
+
+The algorithm and the names are those of docs/algorithm.md and of kernels/smooth_svm.py.  Row
+quantities are stored with the row last, (degree, N), so that each step on all rows is one contiguous
+operation; scores are (N, C).  No step waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from triton_topk import eager_large
+
+# Beyond, the coefficients need the range of float64; far beyond, a normalisation of their own.
+_MAX_K_FLOAT32 = 32
+_MAX_K = 256
+# A product of two polynomials is in range while no coefficient passes this.
+_COEFFICIENT_LIMIT = {torch.float32: 1e30, torch.float64: 1e250}
+# Stands for a masked class where a difference of two -inf would be NaN.
+_LOWEST = -1e38
+# exp of it is still in range after a multiplication by u_j.
+_EXPONENT_CAP = {torch.float32: 80.0, torch.float64: 600.0}
+_TREE_WIDTH = 64
+
+
+def smooth_svm(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    k: int,
+    tau: float,
+    margin: float,
+    ignore_index: int,
+    order: int | None,
+    weight: Tensor | None = None,
+    normalizer: Tensor | None = None,
+    upstream: Tensor | None = None,
+    losses: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> None:
+    """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
+
+    The gradient is that of sum_i losses_i upstream_i / normalizer.  order: None for the exact gradient,
+    else p of the Taylor-type one.
+    """
+    double = scores.dtype == torch.float64 or k > _MAX_K_FLOAT32
+    dtype = torch.float64 if double else torch.float32
+    n = scores.shape[1]
+    labels = labels.long()
+    active = labels != ignore_index
+    known = active & (labels >= 0) & (labels < n)
+    label = labels.where(known, 0).unsqueeze(1)
+
+    others = _padded(scores, dtype)
+    if labels.device.type != "cpu" or not active.all():
+        # an ignored row is a row of masked classes, whatever it holds
+        others.masked_fill_(~active.unsqueeze(1), -math.inf)
+    s_y = others.gather(1, label)[:, 0]
+    s_y = s_y.masked_fill((s_y == math.inf) | ~known, math.nan).masked_fill(~active, 0)
+    others.scatter_(1, label, -math.inf)
+
+    scale = active.to(dtype)
+    if weight is not None:
+        scale = scale * weight.to(dtype)[label[:, 0]]
+    gradient_scale = None
+    if gradient is not None:
+        gradient_scale = scale
+        if normalizer is not None:
+            gradient_scale = gradient_scale / normalizer
+        if upstream is not None:
+            gradient_scale = gradient_scale * upstream
+        gradient_scale = torch.where(active, gradient_scale, 0)
+
+    rows = eager_large.rows if k > _MAX_K else _rows
+    if gradient is None:
+        loss, _ = rows(others, n, s_y, k, tau, margin, order, None, None)
+    else:
+        out = gradient if gradient.dtype == dtype else torch.empty_like(gradient, dtype=dtype)
+        loss, d_label = rows(others, n, s_y, k, tau, margin, order, gradient_scale, out)
+        out.scatter_(1, label, d_label.unsqueeze(1))
+        if out is not gradient:
+            gradient.copy_(out)
+    if losses is not None:
+        losses.copy_(loss * scale)
+
+
+def _padded(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of the scores with masked classes added, to a width that a product tree likes."""
+    n_rows, n = scores.shape
+    unit = min(_TREE_WIDTH, 1 << (n - 1).bit_length())
+    width = -(-n // unit) * unit
+    out = scores.new_empty((n_rows, width), dtype=dtype)
+    out[:, :n] = scores
+    out[:, n:] = -math.inf
+    return out
+
+
+def _rows(
+    others: Tensor,
+    n: int,
+    s_y: Tensor,
+    k: int,
+    tau: float,
+    margin: float,
+    order: int | None,
+    scale: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Losses and dL/ds_y, (N,); fills `out` with dL/ds_i of the others.
+
+    others: (N, width >= n), n the number of classes, -inf for the label; overwritten.
+    """
+    rate = 1 / (k * tau)
+    degree = k if order is None else k + order - 1
+    top, where = others[:, :n].topk(_top_size(k, n - 1), dim=1)
+    others.scatter_(1, where, -math.inf)
+    few = top[:, k - 1] == -math.inf
+    p = top[:, k - 1].masked_fill(few, 0)
+    e = others.sub_(p.unsqueeze(1)).mul_(rate).exp_()
+    r, log_s = _rest_polynomial(e, k, degree)
+
+    v = top.t().clamp(min=_LOWEST).contiguous()
+    power = ((v.unsqueeze(1) - v) * rate).clamp_(max=_EXPONENT_CAP[v.dtype]).exp_()
+    T = _top_polynomial(power)
+    u, share = _combine(T, r, (v - p) * rate + log_s, log_s)
+
+    # z in float64: where tau is small, margin + (p - s_y) / k cancels
+    linear = (k * margin + (p.double() - s_y.double())) * rate
+    z = (linear - u[k - 1].log()).to(p.dtype)
+    trivial = 0 * (r[1] + s_y)
+    loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
+    g = (torch.sigmoid(z) / k).where(~few, trivial)
+    if out is None or scale is None:
+        return loss, -g
+
+    g = g * scale
+    _horner(_gradient_coefficients(u, g, k, few), e[:, :n], out)
+    if order is None:
+        G = _top_gradient(power, T, u, share, (v - p) * rate, k)
+    else:
+        G = _top_gradient_taylor(u, (v - p) * rate, k, order)
+    G = (g * G).where(~few, g)
+    out.scatter_(1, where, G.t())
+    return loss, -g
+
+
+def _top_size(k: int, others: int) -> int:
+    """How many of the largest scores are treated one by one: from about 2 k on, no score of the
+    rest amplifies the rounding of its gradient polynomial."""
+    return min(others, max(k, 2 * k - 5))
+
+
+def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
+    """r_j = s^j sigma_j(e) by a product tree: (degree + 1, N), and log s.
+
+    s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact.  It comes in at the last level
+    where the products are still in range without it.
+    """
+    tree = e.unsqueeze(0)
+    merged = 1
+    log_s = None
+    while tree.shape[2] > 1:
+        if tree.shape[2] % 2:
+            tree = torch.nn.functional.pad(tree, (0, 1))
+        merged *= 2
+        largest = math.comb(merged, min(degree, merged // 2))
+        if log_s is None and largest > _COEFFICIENT_LIMIT[e.dtype]:
+            tree, log_s = _scaled(tree, k)
+        half = tree.shape[2] // 2
+        tree = _multiply(tree[..., :half], tree[..., half:], degree)
+    if log_s is None:
+        tree, log_s = _scaled(tree, k)
+    r = tree.new_zeros((degree + 1, e.shape[0]))
+    r[0] = 1
+    r[1 : 1 + tree.shape[0]] = tree[..., 0]
+    return r, log_s
+
+
+def _scaled(tree: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Coefficient j times s^j, and log s."""
+    log2_s = -(tree[0].sum(-1) / k).clamp(min=1).log2().ceil()
+    j = torch.arange(1, tree.shape[0] + 1, device=tree.device, dtype=tree.dtype)
+    return tree * torch.exp2(j.unsqueeze(1) * log2_s).unsqueeze(-1), log2_s * math.log(2)
+
+
+def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
+    """Products of polynomials without their leading 1: (d, ...) to (min(2 d, degree), ...)."""
+    d = a.shape[0]
+    out_degree = min(2 * d, degree)
+    out = a.new_empty((out_degree, *a.shape[1:]))
+    torch.add(a, b, out=out[:d])
+    if out_degree > d:
+        torch.mul(a[d - 1], b[: out_degree - d], out=out[d:])
+    for i in range(d - 1):
+        width = min(d, out_degree - 1 - i)
+        out[i + 1 : i + 1 + width].addcmul_(a[i], b[:width])
+    return out
+
+
+def _top_polynomial(power: Tensor) -> Tensor:
+    """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
+    t, _, n_rows = power.shape
+    T = power.new_zeros((t + 1, n_rows))
+    T[0] = 1
+    for i in range(t):
+        T[1 : i + 2] += power[i, : i + 1] * T[: i + 1]
+    return T
+
+
+def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
+    """u_j = sigma_{j-1} / sigma_j, j = 1..degree, in pivot units, and share (m, J, N).
+
+    s^J sigma_J = sum_m T_m exp(D_m) r_{J-m}, D_m = d_1 + ... + d_m, is kept as S_J relative to the largest
+    exp(D_m), m <= J, whose log is the sum of the positive d_i, i <= J.  share_m of degree J is the part
+    of S_J whose subsets take m of Top.
+    """
+    degree = r.shape[0] - 1
+    d = torch.nn.functional.pad(d[:degree], (0, 0, 0, max(0, degree - d.shape[0])))
+    step = torch.exp(-d.clamp(min=0))
+    shrink = torch.exp(torch.nn.functional.pad(d.clamp(max=0), (0, 0, 1, 0))).cumprod(0)
+    T = torch.nn.functional.pad(T[: degree + 1], (0, 0, 0, max(0, degree + 1 - T.shape[0])))
+    J = torch.arange(degree + 1, device=r.device)
+    below = J - J.unsqueeze(1)  # J - m
+    steps = torch.where(
+        below.unsqueeze(-1) > 0, torch.nn.functional.pad(step, (0, 0, 1, 0), value=1.0), 1.0
+    ).cumprod(1)
+    rest = r[below.clamp(min=0)].masked_fill(below.unsqueeze(-1) < 0, 0)
+    parts = steps * (T * shrink).unsqueeze(1) * rest
+    S = parts.sum(0)
+    # sigma_J = 0 where fewer than J others are left
+    u = (log_s.exp() * (S[:-1] / S[1:]) * step).masked_fill(S[1:] == 0, math.inf)
+    return u, parts / S
+
+
+def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
+    """Coefficients of g (P_k - P_{k-1}) in e: g (-1)^(m-1) u_{k-1} ... u_{k-m+1} (u_k - u_{k-m}), u_0 = 0."""
+    u = u[:k].masked_fill(few, 0)
+    lower = torch.nn.functional.pad(u[: k - 1].flip(0), (0, 0, 0, 1))
+    signed = torch.nn.functional.pad(-lower[:-1], (0, 0, 1, 0), value=1.0).cumprod(0)
+    return g * signed * (u[k - 1] - lower)
+
+
+def _horner(coefficients: Tensor, e: Tensor, out: Tensor) -> None:
+    """out = sum_m c_m e^m, m = 1..k."""
+    c = coefficients.unsqueeze(-1)
+    torch.mul(e, c[-1], out=out)
+    for m in range(c.shape[0] - 2, -1, -1):
+        out.add_(c[m]).mul_(e)
+
+
+def _top_gradient(
+    power: Tensor, T: Tensor, u: Tensor, share: Tensor, log_e: Tensor, k: int
+) -> Tensor:
+    """P_k(i) - P_{k-1}(i) of every i in Top, from leave-one-out polynomials of Top.
+
+    keep_j = sigma_j(Top without i) / sigma_j(Top) = 1 - P_j, P_j = w_j keep_{j-1}, w_j = e_i T_{j-1} / T_j, upwards
+    from keep_0 = 1 while P_j <= 1/2, and downwards from keep_t = 0, keep_{j-1} = (1 - keep_j) / w_j, beyond:
+    each is stable where it is used, since P_j grows with j.  Then
+    1 - P_J(others) = sigma_J(others without i) / sigma_J(others) = sum_m share_m keep_m.
+    """
+    t = power.shape[0]
+    w = power * (T[:-1] / T[1:])
+    down = [torch.zeros_like(u[:1]).expand(t, -1)]
+    for j in range(t - 1, 0, -1):
+        down.append((1 - down[-1]) / w[:, j])
+    P = torch.zeros_like(down[0])
+    keep = [P + 1]
+    for j in range(1, k + 1):
+        P = torch.maximum(P, w[:, j - 1] * keep[-1])
+        keep.append(torch.where(P <= 0.5, 1 - P, down[t - j]))
+    stacked = torch.stack(keep)  # (m, i, N)
+    e = log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]).exp()
+
+    def excluded(J: int) -> Tensor:
+        return (share[: J + 1, J].unsqueeze(1) * stacked[: J + 1]).sum(0)
+
+    def included(J: int) -> Tensor:
+        """P_J from 1 - P_J where that loses no digits, else e u_J (1 - P_{J-1}); P_0 = 0."""
+        if J == 0:
+            return torch.zeros_like(P)
+        above = excluded(J)
+        return torch.where(above <= 0.5, 1 - above, e * u[J - 1] * excluded(J - 1))
+
+    return included(k) * excluded(k - 1) - included(k - 1) * excluded(k)
+
+
+def _top_gradient_taylor(u: Tensor, log_e: Tensor, k: int, order: int) -> Tensor:
+    """P_k(i) - P_{k-1}(i) of every i in Top, as the paper does it.
+
+    Where e u_k is below a threshold, the recursion P_j = e u_j (1 - P_{j-1}), whose rounding grows as
+    (e u_k)^k; else the series of order p that it gives downwards from P_{k+p-1} = 1,
+    1 - P_{j-1} = P_j / (e u_j), cut off at about (e u_k)^-p.  The threshold makes the two equal.
+    """
+    e = log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]).exp()
+    P_below = P = torch.zeros_like(e)
+    for j in range(k):
+        P_below, P = P, e * u[j] * (1 - P)
+    Q = torch.zeros_like(e)
+    for j in range(k + order - 2, k - 1, -1):
+        Q = (1 - Q) / (e * u[j])
+    Q_below = (1 - Q) / (e * u[k - 1])
+    threshold = torch.finfo(u.dtype).eps ** (-1 / (k + order))
+    return torch.where(e * u[k - 1] < threshold, P - P_below, Q_below - Q)

@@ -1,0 +1,105 @@
+"""The smooth top-k SVM loss for k in the hundreds and beyond, where no fixed scale of the elementary
+symmetric polynomials fits the floating-point range.
+
+Each class is included with probability q_i = e_i theta / (1 + e_i theta), theta chosen per row so that k - 1/2 classes are
+expected; pi_j = sigma_j theta^j / prod (1 + e_i theta) is then the probability of j classes.  It is at most 1, and far
+from underflow where it is needed, around k.  In float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def rows(
+    others: Tensor,
+    n: int,
+    s_y: Tensor,
+    k: int,
+    tau: float,
+    margin: float,
+    order: int | None,
+    scale: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Losses and dL/ds_y, (N,); fills `out` with dL/ds_i of the others.
+
+    others: (N, width >= n), n the number of classes, -inf for the label; overwritten.
+    """
+    rate = 1 / (k * tau)
+    p = others.topk(k, dim=1).values[:, -1]
+    few = p == -math.inf
+    p = p.masked_fill(few, 0)
+    log_e = others.sub_(p.unsqueeze(1)).mul_(rate)
+    log_theta = _balance(log_e, k)
+    logit = log_e.add_(log_theta.unsqueeze(1))
+    # P_{k+p} / (e u) ... falls by u_k / u_{k+i} <= k / (k + i) a step: by e^-40 in all
+    extra = order - 1 if order is not None else 10 + math.isqrt(81 * k)
+    pi = _count_probabilities(logit, k + extra)
+    u = pi[:-1] / pi[1:]  # u_j = sigma_{j-1} / sigma_j, e relative to theta
+
+    linear = (k * margin + (p - s_y)) * rate
+    z = linear - u[k - 1].log() - log_theta
+    trivial = 0 * (log_e.sum(1).nan_to_num(nan=math.nan, neginf=0.0) + s_y)
+    loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
+    g = (torch.sigmoid(z) / k).where(~few, trivial)
+    if out is None or scale is None:
+        return loss, -g
+    g = g * scale
+    G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k)
+    torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G, out=out)
+    return loss, -g
+
+
+def _balance(log_e: Tensor, k: int) -> Tensor:
+    """log theta with sum_i q_i about k - 1/2, by bisection between two bounds that hold for any row
+    whose k-th largest log e is 0."""
+    low = torch.full_like(log_e[:, 0], -math.log(2 * log_e.shape[1]))
+    high = torch.full_like(low, math.log(2 * k))
+    for _ in range(20):
+        middle = (low + high) / 2
+        expected = torch.sigmoid(log_e + middle.unsqueeze(1)).sum(1)
+        above = expected > k - 0.5
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return (low + high) / 2
+
+
+def _count_probabilities(logit: Tensor, degree: int) -> Tensor:
+    """pi_0..pi_degree, (degree + 1, N): the product of the (1 - q_i) + q_i y."""
+    tree = torch.stack((torch.sigmoid(-logit), torch.sigmoid(logit)))
+    while tree.shape[2] > 1:
+        if tree.shape[2] % 2:
+            one = torch.zeros_like(tree[..., :1])
+            one[0] = 1
+            tree = torch.cat((tree, one), 2)
+        half = tree.shape[2] // 2
+        tree = _convolve(tree[..., :half], tree[..., half:], degree)
+    return torch.nn.functional.pad(tree[..., 0], (0, 0, 0, degree + 1 - tree.shape[0]))
+
+
+def _convolve(a: Tensor, b: Tensor, degree: int) -> Tensor:
+    d = a.shape[0]
+    out = a.new_zeros((min(2 * d - 1, degree + 1), *a.shape[1:]))
+    for i in range(min(d, out.shape[0])):
+        width = min(d, out.shape[0] - i)
+        out[i : i + width].addcmul_(a[i], b[:width])
+    return out
+
+
+def _gradient(e: Tensor, u: Tensor, k: int) -> Tensor:
+    """P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < 1, else downwards by
+    1 - P_{j-1} = P_j / (e u_j) from P_{k+extra} = 1; stable, since u_j grows with j."""
+    # pi underflows far below k, where P is 0, and is 0 where there are no more classes, P being 1
+    u_up = u[:k].nan_to_num(nan=0.0, posinf=0.0)
+    inverse = (1 / u).nan_to_num(nan=0.0, posinf=0.0)
+    P_below = P = torch.zeros_like(e)
+    for j in range(k):
+        P_below, P = P, e * u_up[j] * (1 - P)
+    Q = torch.zeros_like(e)
+    for j in range(u.shape[0] - 1, k - 1, -1):
+        Q = (1 - Q) * inverse[j] / e
+    Q_below = (1 - Q) * inverse[k - 1] / e
+    return torch.where(e * u[k - 1] < 1, P - P_below, Q_below - Q)

@@ -1,0 +1,65 @@
+"""Launch configurations: a table keyed by shape and dtype, never by timing."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
+
+_VECTOR_BYTES = 16
+_WARP = 32
+
+
+@dataclass(frozen=True)
+class Config:
+    """How rows of n scores are laid over programs; see docs/algorithm.md, "Kernels"."""
+
+    rows: int  # rows a program
+    lanes: int  # columns a block, each with its own list of largest values
+    blocks: int  # blocks a row
+    stream: bool  # read the row once a phase instead of keeping it in registers
+    warps: int
+
+
+@lru_cache(maxsize=1024)
+def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
+    """The configuration for rows of n scores and polynomials of this degree."""
+    # What fits the registers of a lane without spilling: `scores` of the row, and of each block `wide`
+    # scores, every one with a polynomial and a list of its own.
+    vector = _VECTOR_BYTES // dtype.itemsize
+    if dtype == torch.float64:
+        scores, wide, max_warps = 16, vector, 8
+    elif degree <= 5:
+        scores, wide, max_warps = 32, vector, 16
+    elif degree <= 10:
+        scores, wide, max_warps = 32, 4, 8
+    else:
+        scores, wide, max_warps = 8, 4, 8
+    warps = _power_of_two(_ceil_div(n, scores * _WARP))
+    if warps > max_warps:
+        lanes = max_warps * _WARP * (wide if degree <= 10 else 2)
+        return Config(1, lanes, _ceil_div(n, lanes), True, max_warps)
+    tile = warps * _WARP * wide
+    lanes = min(max(16, _power_of_two(_ceil_div(n * wide, scores))), tile)
+    return Config(tile // lanes, lanes, _ceil_div(n, lanes), False, warps)
+
+
+def top_size(k: int, others: int) -> int:
+    """How many of the largest scores a kernel treats one by one: a few more than k bound the
+    amplification of the gradient polynomial; see docs/algorithm.md."""
+    return min(others, k + min(4, max(0, (k - 4) // 2)))
+
+
+def reducible_degree(degree: int) -> int | None:
+    """The smallest degree not below this one that kernels can reduce; None above all."""
+    return next((d for d in REDUCIBLE_DEGREES if d >= degree), None)
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _power_of_two(x: int) -> int:
+    """The smallest power of two not below x."""
+    return 1 << (x - 1).bit_length()

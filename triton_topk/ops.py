@@ -1,0 +1,284 @@
+"""Registered operators, the choice of a backend, and the autograd of the losses.
+
+Traffic, in units of one read or write of the scores.  Where the loss is reduced to a number, the forward
+writes the gradient beside the losses (read 1, write 1) and the backward multiplies it in place by
+the incoming number, which on a GPU moves nothing when that is 1: 2 in all, 4 for a scaled loss.
+Otherwise (reduction "none", float16 whose small gradients only a scaled loss keeps from flushing to zero,
+a second backward, torch.compile) the backward computes the gradient from the scores: 3 in all,
+and nothing of the scores' size is held between the two.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from triton_topk import eager
+
+FUSED_MAX_K = 16
+FUSED_MAX_DEGREE = 20
+
+
+class Loss(NamedTuple):
+    """What every operator needs to know of a smooth top-k SVM loss, beside its tensors."""
+
+    k: int
+    tau: float
+    margin: float
+    ignore_index: int
+    order: int | None  # p of the Taylor-type gradient; None: the exact gradient
+    backend: str | None
+
+
+_TENSORS = "Tensor scores, Tensor labels, Tensor? weight"
+_LOSS = "int k, float tau, float margin, int ignore_index, int? order, str? backend"
+_library = torch.library.Library("triton_topk", "DEF")
+_library.define(f"smooth_svm({_TENSORS}, {_LOSS}) -> Tensor")
+_library.define(
+    f"smooth_svm_with_gradient({_TENSORS}, Tensor? normalizer, {_LOSS}) -> (Tensor, Tensor)"
+)
+_library.define(
+    f"smooth_svm_gradient({_TENSORS}, Tensor? normalizer, Tensor upstream, {_LOSS}) -> Tensor"
+)
+_library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
+_ops = torch.ops.triton_topk
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _new_losses(scores: Tensor) -> Tensor:
+    return scores.new_empty(scores.shape[0], dtype=accumulation_dtype(scores.dtype))
+
+
+def _new_gradient(scores: Tensor) -> Tensor:
+    return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+@cache
+def _kernels() -> ModuleType:
+    # Triton takes a while to import, is not everywhere, and must not be needed by the eager backend.
+    from triton_topk.kernels import launch
+
+    return launch
+
+
+def _obstacle_to_triton(tensor: Tensor) -> str | None:
+    """Why kernels cannot run on this tensor, or None."""
+    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return (
+            "needs scores on a GPU, or TRITON_INTERPRET=1 in the environment, "
+            f"got scores on {tensor.device}"
+        )
+    if importlib.util.find_spec("triton") is None:
+        return "needs the package triton, which is not installed"
+    return None
+
+
+def _uses_triton(scores: Tensor, loss: Loss) -> bool:
+    """The choice of a backend; ValueError where an explicit one cannot be had."""
+    if loss.backend == "eager":
+        return False
+    obstacle = _obstacle_to_triton(scores)
+    degree = loss.k if loss.order is None else loss.k + loss.order - 1
+    if obstacle is None and (loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE):
+        obstacle = (
+            f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
+            f"got k={loss.k}, order={loss.order}"
+        )
+    if loss.backend == "triton" and obstacle is not None:
+        raise ValueError(f"backend='triton' {obstacle}")
+    return obstacle is None
+
+
+def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
+    """IndexError for a label that is no class, on the CPU; on a GPU asking would wait for it."""
+    if labels.device.type != "cpu":
+        return
+    wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
+    if wrong.any():
+        raise IndexError(
+            f"labels must be in [0, {n_classes}) or ignore_index={ignore_index}, "
+            f"got {labels[wrong][0].item()}"
+        )
+
+
+def _run(
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    loss: Loss,
+    *,
+    normalizer: Tensor | None = None,
+    upstream: Tensor | None = None,
+    losses: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> None:
+    _check_labels(labels, scores.shape[1], loss.ignore_index)
+    run = _kernels().smooth_svm if _uses_triton(scores, loss) else eager.smooth_svm
+    run(
+        scores,
+        labels,
+        k=loss.k,
+        tau=loss.tau,
+        margin=loss.margin,
+        ignore_index=loss.ignore_index,
+        order=loss.order,
+        weight=weight,
+        normalizer=normalizer,
+        upstream=upstream,
+        losses=losses,
+        gradient=gradient,
+    )
+
+
+def _smooth_svm(scores: Tensor, labels: Tensor, weight: Tensor | None, *loss: Any) -> Tensor:
+    losses = _new_losses(scores)
+    _run(scores, labels, weight, Loss(*loss), losses=losses)
+    return losses
+
+
+def _smooth_svm_with_gradient(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None, *loss: Any
+) -> tuple[Tensor, Tensor]:
+    losses, gradient = _new_losses(scores), _new_gradient(scores)
+    _run(
+        scores, labels, weight, Loss(*loss), normalizer=normalizer, losses=losses, gradient=gradient
+    )
+    return losses, gradient
+
+
+def _smooth_svm_gradient(
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    normalizer: Tensor | None,
+    upstream: Tensor,
+    *loss: Any,
+) -> Tensor:
+    gradient = _new_gradient(scores)
+    _run(
+        scores,
+        labels,
+        weight,
+        Loss(*loss),
+        normalizer=normalizer,
+        upstream=upstream,
+        gradient=gradient,
+    )
+    return gradient
+
+
+def _scale_(gradient: Tensor, factor: Tensor) -> None:
+    if _obstacle_to_triton(gradient) is None:
+        _kernels().scale_(gradient, factor)
+    else:
+        gradient.mul_(factor)
+
+
+for _name, _function, _fake in (
+    ("smooth_svm", _smooth_svm, lambda scores, *_: _new_losses(scores)),
+    (
+        "smooth_svm_with_gradient",
+        _smooth_svm_with_gradient,
+        lambda scores, *_: (_new_losses(scores), _new_gradient(scores)),
+    ),
+    ("smooth_svm_gradient", _smooth_svm_gradient, lambda scores, *_: _new_gradient(scores)),
+    ("scale_", _scale_, lambda *_: None),
+):
+    _library.impl(_name, _function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"triton_topk::{_name}", _fake, lib=_library)
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    scores, labels, weight, *loss = inputs
+    ctx.save_for_backward(scores, labels, weight)
+    ctx.loss = loss
+
+
+def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    scores, labels, weight = ctx.saved_tensors
+    gradient = _ops.smooth_svm_gradient(scores, labels, weight, None, upstream, *ctx.loss)
+    return gradient, *[None] * (2 + len(ctx.loss))
+
+
+torch.library.register_autograd(
+    "triton_topk::smooth_svm", _recompute, setup_context=_save_inputs, lib=_library
+)
+
+
+class _Reduced(torch.autograd.Function):
+    """sum_i losses_i / normalizer, with the gradient computed beside the losses."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        normalizer: Tensor | None,
+        loss: Loss,
+    ) -> Tensor:
+        losses, ctx.gradient = _ops.smooth_svm_with_gradient(
+            scores, labels, weight, normalizer, *loss
+        )
+        ctx.save_for_backward(scores, labels, weight, normalizer)
+        ctx.loss = loss
+        total = losses.sum()
+        return total if normalizer is None else total / normalizer
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # The stored gradient is given away, so a second backward has to compute its own.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is not None:
+            _ops.scale_(gradient, upstream)
+        else:
+            scores, labels, weight, normalizer = ctx.saved_tensors
+            gradient = _ops.smooth_svm_gradient(
+                scores, labels, weight, normalizer, upstream.expand(labels.shape), *ctx.loss
+            )
+        return gradient, None, None, None, None
+
+
+def smooth_svm(
+    scores: Tensor, labels: Tensor, weight: Tensor | None, reduction: str, loss: Loss
+) -> Tensor:
+    """The losses (N,) of scores (N, C), or their reduction; differentiable in the scores."""
+    normalizer = None
+    if reduction == "mean":
+        normalizer = _normalizer(labels, weight, scores, loss.ignore_index)
+    stored = (
+        reduction != "none"
+        and scores.dtype != torch.float16
+        and scores.requires_grad
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+    if stored:
+        return _Reduced.apply(scores, labels, weight, normalizer, loss)  # type: ignore[no-any-return, no-untyped-call]
+    losses: Tensor = _ops.smooth_svm(scores, labels, weight, *loss)
+    if reduction == "none":
+        return losses
+    return losses.sum() if normalizer is None else losses.sum() / normalizer
+
+
+def _normalizer(
+    labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int
+) -> Tensor:
+    """The sum of the weights of the labels that count: the divisor of reduction "mean"."""
+    counted = labels != ignore_index
+    dtype = accumulation_dtype(scores.dtype)
+    if weight is None:
+        return counted.sum(dtype=dtype)
+    weights = weight.to(dtype)[labels.clamp(0, scores.shape[1] - 1).long()]
+    return torch.where(counted, weights, 0).sum()

@@ -53,15 +53,19 @@ def row(n: int, k: int, dtype: torch.dtype, copy_speed: float) -> str:
     )
 
 
+def copy_bandwidth() -> float:
+    """Of this device, in GB/s."""
+    source = torch.empty(SCORES, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / float(do_bench(lambda: target.copy_(source))) / 1e6
+
+
 def main() -> None:
     tests = pytest.main(["-m", "gpu", "-q", str(Path(__file__).parents[1] / "tests")])
     if tests != pytest.ExitCode.OK:
         sys.exit(int(tests))
     device = torch.cuda.get_device_name()
-    source = torch.empty(SCORES, device="cuda")
-    target = torch.empty_like(source)
-    copy_speed = 2 * source.nbytes / do_bench(lambda: target.copy_(source)) / 1e6
-    del source, target
+    copy_speed = copy_bandwidth()
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()

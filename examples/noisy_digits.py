@@ -187,8 +187,8 @@ def main() -> None:
     draw(results, args.noise_rates).savefig(args.out / "noisy-digits.png", dpi=200)
     console = Console(width=100, record=True)
     console.print(
-        "Accuracy on clean test images in percent, mean ± standard deviation over "
-        f"{args.seeds} seeds; {args.noise} noise, {args.epochs} epochs.\n"
+        f"Test accuracy in percent, mean ± standard deviation over {args.seeds} seeds; "
+        f"{args.noise} noise, {args.epochs} epochs."
     )
     console.print(tabulate(results, args.noise_rates))
     lines = console.export_text().splitlines()

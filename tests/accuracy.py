@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from adversarial import Case, truth
 from torch import Tensor
 
 import triton_topk  # noqa: F401  (registers the operators)
-from adversarial import Case, truth
 
 # What float32 cannot hold, and does not have to.
 _SMALLEST = 1e-37

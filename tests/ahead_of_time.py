@@ -176,9 +176,7 @@ def _amd(assembly: str, config: table.Config) -> Code:
 
 
 def _output(tool: str, *args: str) -> str:
-    return subprocess.run(
-        [_TOOLS / tool, *args], check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run([_TOOLS / tool, *args], check=True, capture_output=True, text=True).stdout
 
 
 def _number(pattern: str, text: str) -> int:

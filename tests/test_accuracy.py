@@ -46,6 +46,4 @@ def test_half_precision_is_float32_inside(k: int, n: int, dtype: torch.dtype) ->
         expected.sum().backward()
         got.sum().backward()
         torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
-        torch.testing.assert_close(
-            narrow.grad, wide.grad.to(dtype), rtol=0, atol=0, equal_nan=True
-        )
+        torch.testing.assert_close(narrow.grad, wide.grad.to(dtype), rtol=0, atol=0, equal_nan=True)

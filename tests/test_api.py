@@ -332,9 +332,7 @@ def test_nothing_of_the_callers_is_changed(dtype, reduction, gradient):
     upstream = torch.full((6,) if reduction == "none" else (), 3.0)
     upstream = upstream.to(torch.float64 if dtype == torch.float64 else torch.float32)
     scores.requires_grad_()
-    loss = smooth_svm(
-        scores, labels, 3, weight=weight, reduction=reduction, gradient=gradient
-    )
+    loss = smooth_svm(scores, labels, 3, weight=weight, reduction=reduction, gradient=gradient)
     kept = loss.detach().clone()
     loss.backward(upstream)
     for x, expected in zip(given, before, strict=True):
@@ -640,7 +638,7 @@ def test_bad_arguments(arguments, error, message, requires_grad):
 
 
 def test_a_single_class():
-    with pytest.raises(ValueError, match="k .*1 <= k < C.*k=1.*C=1"):
+    with pytest.raises(ValueError, match=r"k .*1 <= k < C.*k=1.*C=1"):
         smooth_svm(torch.zeros(3, 1), LABELS, 1)
 
 
@@ -663,9 +661,7 @@ def test_minus_100_is_no_class_when_something_else_is_ignored():
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
 def test_more_classes_than_the_labels_dtype_has_values(dtype):
     scores, labels = random_scores(3, 300), torch.tensor([0, 100, 127])
-    exactly_equal(
-        loss_and_gradient(scores, labels.to(dtype)), loss_and_gradient(scores, labels)
-    )
+    exactly_equal(loss_and_gradient(scores, labels.to(dtype)), loss_and_gradient(scores, labels))
 
 
 def test_default_ignore_index_that_the_labels_dtype_cannot_hold():
@@ -745,6 +741,4 @@ def test_module_follows_to():
 
 def test_repr_of_the_module():
     text = repr(SmoothSVMLoss(3, tau=0.5, margin=2.0, reduction="sum", gradient="taylor"))
-    assert text == (
-        "SmoothSVMLoss(k=3, tau=0.5, margin=2.0, reduction='sum', gradient='taylor')"
-    )
+    assert text == ("SmoothSVMLoss(k=3, tau=0.5, margin=2.0, reduction='sum', gradient='taylor')")

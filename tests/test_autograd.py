@@ -233,9 +233,14 @@ def test_two_losses_of_the_same_scores():
 def test_no_second_derivative(reduction):
     scores, labels = random_scores(5, 11).requires_grad_(), random_labels(5, n=11)
     loss = smooth_svm(scores, labels, reduction=reduction).sum()
-    with pytest.raises(RuntimeError, match=r"(?i)twice|second|not implement|once_differentiable"):
+    # an error, not a gradient that autograd takes for a constant
+
+    def differentiate_twice() -> None:
         (gradient,) = torch.autograd.grad(loss, scores, create_graph=True)
-        gradient.square().sum().backward()
+        (gradient.square().sum() + scores.sum()).backward()
+
+    with pytest.raises(RuntimeError, match=r"(?i)twice|second|not implement|once_differentiable"):
+        differentiate_twice()
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -410,7 +415,12 @@ def operator_inputs() -> Iterator[tuple[Tensor, Tensor, Tensor | None, ops.Loss]
     labels = torch.tensor([0, -100, 10, 4, 4])
     weight = torch.linspace(0.5, 2, 11)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        yield random_scores(5, 11, dtype=dtype), labels, None, ops.Loss(3, 1.0, 1.0, -100, None, None)
+        yield (
+            random_scores(5, 11, dtype=dtype),
+            labels,
+            None,
+            ops.Loss(3, 1.0, 1.0, -100, None, None),
+        )
     scores = random_scores(5, 11)
     yield scores, labels.int(), weight, ops.Loss(1, 0.5, 0.0, -100, None, "eager")
     yield scores, labels, weight, ops.Loss(5, 2.0, 1.0, -100, 2, None)

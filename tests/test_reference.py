@@ -114,6 +114,9 @@ def test_smooth_svm_is_exact_for_any_small_row(data: st.DataObject) -> None:
         losses, gradients = loss_and_gradient(
             scores, torch.tensor([label]), k=k, tau=tau, margin=margin, algorithm=algorithm
         )
+        if mpmath.isnan(exact_loss):
+            assert losses.isnan()
+            continue
         assert losses.item() == pytest.approx(float(exact_loss), rel=1e-10, abs=1e-10)
         assert gradients[0].tolist() == pytest.approx([float(x) for x in exact_gradient], abs=1e-10)
 

@@ -49,7 +49,6 @@ def smooth_svm(
     double = scores.dtype == torch.float64 or k > _MAX_K_FLOAT32
     dtype = torch.float64 if double else torch.float32
     n = scores.shape[1]
-    labels = labels.long()
     active = labels != ignore_index
     known = active & (labels >= 0) & (labels < n)
     label = labels.where(known, 0).unsqueeze(1)
@@ -76,11 +75,10 @@ def smooth_svm(
 
     rows = eager_large.rows if k > _MAX_K else _rows
     if gradient is None:
-        loss, _ = rows(others, n, s_y, k, tau, margin, order, None, None)
+        loss = rows(others, n, label, s_y, k, tau, margin, order, None, None)
     else:
         out = gradient if gradient.dtype == dtype else torch.empty_like(gradient, dtype=dtype)
-        loss, d_label = rows(others, n, s_y, k, tau, margin, order, gradient_scale, out)
-        out.scatter_(1, label, d_label.unsqueeze(1))
+        loss = rows(others, n, label, s_y, k, tau, margin, order, gradient_scale, out)
         if out is not gradient:
             gradient.copy_(out)
     if losses is not None:
@@ -101,6 +99,7 @@ def _padded(scores: Tensor, dtype: torch.dtype) -> Tensor:
 def _rows(
     others: Tensor,
     n: int,
+    label: Tensor,
     s_y: Tensor,
     k: int,
     tau: float,
@@ -108,14 +107,14 @@ def _rows(
     order: int | None,
     scale: Tensor | None,
     out: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Losses and dL/ds_y, (N,); fills `out` with dL/ds_i of the others.
+) -> Tensor:
+    """Losses (N,); fills `out` (N, n), n the number of classes, with their gradient times `scale`.
 
-    others: (N, width >= n), n the number of classes, -inf for the label; overwritten.
+    others: (N, width >= n), -inf for the label; overwritten.  label: (N, 1).
     """
     rate = 1 / (k * tau)
     degree = k if order is None else k + order - 1
-    top, where = others[:, :n].topk(_top_size(k, n - 1), dim=1)
+    top, where = _largest(others, _top_size(k, n - 1))
     others.scatter_(1, where, -math.inf)
     few = top[:, k - 1] == -math.inf
     p = top[:, k - 1].masked_fill(few, 0)
@@ -130,11 +129,11 @@ def _rows(
     # z in float64: where tau is small, margin + (p - s_y) / k cancels
     linear = (k * margin + (p.double() - s_y.double())) * rate
     z = (linear - u[k - 1].log()).to(p.dtype)
-    trivial = 0 * (r[1] + s_y)
+    trivial = 0 * (v[0] + s_y)
     loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:
-        return loss, -g
+        return loss
 
     g = g * scale
     _horner(_gradient_coefficients(u, g, k, few), e[:, :n], out)
@@ -143,14 +142,31 @@ def _rows(
     else:
         G = _top_gradient_taylor(u, (v - p) * rate, k, order)
     G = (g * G).where(~few, g)
-    out.scatter_(1, where, G.t())
-    return loss, -g
+    # A column of padding, in rows with few classes left: its gradient is 0, and so is the label's yet.
+    out.scatter_(1, torch.where(where < n, where, label), G.t())
+    out.scatter_(1, label, -g.unsqueeze(1))
+    return loss
 
 
 def _top_size(k: int, others: int) -> int:
     """How many of the largest scores are treated one by one: from about 2 k on, no score of the
     rest amplifies the rounding of its gradient polynomial."""
     return min(others, max(k, 2 * k - 5))
+
+
+def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """The t largest of each row, descending, and their columns.
+
+    The t lanes (columns a multiple of _TREE_WIDTH apart) with the largest maxima hold t largest scores of the
+    row: finding those first leaves few to sort.
+    """
+    if x.shape[1] < 4 * _TREE_WIDTH or t > _TREE_WIDTH // 4:
+        return x.topk(t, dim=1)
+    lanes = x.view(x.shape[0], -1, _TREE_WIDTH)
+    lane = lanes.amax(1).topk(t, dim=1, sorted=False).indices
+    candidates = lanes.gather(2, lane.unsqueeze(1).expand(-1, lanes.shape[1], -1))
+    values, at = candidates.flatten(1).topk(t, dim=1)
+    return values, at // t * _TREE_WIDTH + lane.gather(1, at % t)
 
 
 def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
@@ -246,9 +262,10 @@ def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
 def _horner(coefficients: Tensor, e: Tensor, out: Tensor) -> None:
     """out = sum_m c_m e^m, m = 1..k."""
     c = coefficients.unsqueeze(-1)
-    torch.mul(e, c[-1], out=out)
+    out.copy_(c[-1])
     for m in range(c.shape[0] - 2, -1, -1):
-        out.add_(c[m]).mul_(e)
+        torch.addcmul(c[m], out, e, out=out)
+    out.mul_(e)
 
 
 def _top_gradient(

@@ -1,9 +1,9 @@
 """The smooth top-k SVM loss for k in the hundreds and beyond, where no fixed scale of the elementary
 symmetric polynomials fits the floating-point range.
 
-Each class is included with probability q_i = e_i theta / (1 + e_i theta), theta chosen per row so that k - 1/2 classes are
-expected; pi_j = sigma_j theta^j / prod (1 + e_i theta) is then the probability of j classes.  It is at most 1, and far
-from underflow where it is needed, around k.  In float64.
+Each class is included with probability q_i = e_i theta / (1 + e_i theta), theta chosen per row so that
+k - 1/2 classes are expected; pi_j = sigma_j theta^j / prod (1 + e_i theta) is then the probability of
+j classes.  It is at most 1, and far from underflow where it is needed, around k.  In float64.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 def rows(
     others: Tensor,
     n: int,
+    label: Tensor,
     s_y: Tensor,
     k: int,
     tau: float,
@@ -24,13 +25,14 @@ def rows(
     order: int | None,
     scale: Tensor | None,
     out: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Losses and dL/ds_y, (N,); fills `out` with dL/ds_i of the others.
+) -> Tensor:
+    """Losses (N,); fills `out` (N, n), n the number of classes, with their gradient times `scale`.
 
-    others: (N, width >= n), n the number of classes, -inf for the label; overwritten.
+    others: (N, width >= n), -inf for the label; overwritten.  label: (N, 1).
     """
     rate = 1 / (k * tau)
-    p = others.topk(k, dim=1).values[:, -1]
+    top = others.topk(k, dim=1).values
+    p = top[:, -1]
     few = p == -math.inf
     p = p.masked_fill(few, 0)
     log_e = others.sub_(p.unsqueeze(1)).mul_(rate)
@@ -43,15 +45,16 @@ def rows(
 
     linear = (k * margin + (p - s_y)) * rate
     z = linear - u[k - 1].log() - log_theta
-    trivial = 0 * (log_e.sum(1).nan_to_num(nan=math.nan, neginf=0.0) + s_y)
+    trivial = 0 * (top[:, 0].clamp(min=torch.finfo(p.dtype).min) + s_y)
     loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:
-        return loss, -g
+        return loss
     g = g * scale
     G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k)
     torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G, out=out)
-    return loss, -g
+    out.scatter_(1, label, -g.unsqueeze(1))
+    return loss
 
 
 def _balance(log_e: Tensor, k: int) -> Tensor:

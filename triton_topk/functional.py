@@ -83,7 +83,8 @@ def smooth_svm(
     rows = scores if scores.dim() == 2 else _as_rows(scores)
     if rows.stride(1) != 1:
         rows = rows.contiguous()
-    out = ops.smooth_svm(rows, labels.reshape(-1), weight, reduction, loss)
+    # Narrow and unsigned integers cannot be compared with every C and ignore_index.
+    out = ops.smooth_svm(rows, labels.reshape(-1).long(), weight, reduction, loss)
     return out.reshape(labels.shape) if reduction == "none" else out
 
 
@@ -100,9 +101,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
     if scores.dtype not in _SCORES_DTYPES:
-        raise TypeError(
-            f"scores must be float16, bfloat16, float32 or float64, got {scores.dtype}"
-        )
+        raise TypeError(f"scores must be float16, bfloat16, float32 or float64, got {scores.dtype}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
     if scores.dim() == 0:

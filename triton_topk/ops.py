@@ -180,7 +180,7 @@ def _smooth_svm_gradient(
 def _scale_(gradient: Tensor, factor: Tensor) -> None:
     if _obstacle_to_triton(gradient) is None:
         _kernels().scale_(gradient, factor)
-    else:
+    elif gradient.device.type != "cpu" or factor != 1:
         gradient.mul_(factor)
 
 
@@ -232,7 +232,7 @@ class _Reduced(torch.autograd.Function):
         )
         ctx.save_for_backward(scores, labels, weight, normalizer)
         ctx.loss = loss
-        total = losses.sum()
+        total: Tensor = losses.sum()
         return total if normalizer is None else total / normalizer
 
     @staticmethod
@@ -265,16 +265,15 @@ def smooth_svm(
         and not torch.compiler.is_compiling()
     )
     if stored:
-        return _Reduced.apply(scores, labels, weight, normalizer, loss)  # type: ignore[no-any-return, no-untyped-call]
+        total: Tensor = _Reduced.apply(scores, labels, weight, normalizer, loss)  # type: ignore[no-untyped-call]
+        return total
     losses: Tensor = _ops.smooth_svm(scores, labels, weight, *loss)
     if reduction == "none":
         return losses
     return losses.sum() if normalizer is None else losses.sum() / normalizer
 
 
-def _normalizer(
-    labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int
-) -> Tensor:
+def _normalizer(labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int) -> Tensor:
     """The sum of the weights of the labels that count: the divisor of reduction "mean"."""
     counted = labels != ignore_index
     dtype = accumulation_dtype(scores.dtype)

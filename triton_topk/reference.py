@@ -124,13 +124,13 @@ def smooth_svm(
     L = tau log(1 + exp(z)), z = margin/tau + log sigma_k - log sigma_{k-1} - s_y/(k tau), where
     sigma is over the s_i/(k tau) of all classes but the label y. The paper has the logarithm of a
     ratio of two sums over subsets of k classes, all of them over those with y; the 1 is the latter.
-    Fewer than k unmasked other classes give 0.
+    Fewer than k unmasked other classes give 0, or NaN if the label is masked too.
     """
     others = scores.scatter(1, labels[:, None], -torch.inf)
     log_sigma = _LOG_ESP[algorithm](others / (k * tau), k)
     own = scores.gather(1, labels[:, None]).squeeze(1) / (k * tau)
     z = margin / tau + log_sigma[:, k] - log_sigma[:, k - 1] - own
-    z = z.masked_fill(log_sigma[:, k].isneginf(), -torch.inf)
+    z = z.masked_fill(log_sigma[:, k].isneginf() & ~own.isneginf(), -torch.inf)
     return tau * torch.logaddexp(z, torch.zeros_like(z))
 
 

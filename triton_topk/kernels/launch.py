@@ -39,9 +39,7 @@ def smooth_svm(
     degree = k if order is None else k + order - 1
     config = config or table.choose(n, degree, scores.dtype)
     vector = 16 // scores.element_size()
-    aligned = (
-        n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
-    )
+    aligned = n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
     digits = 52 if scores.dtype == torch.float64 else 23
     smooth_svm_kernel[(triton.cdiv(n_rows, config.rows),)](
         scores,

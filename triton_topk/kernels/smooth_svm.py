@@ -57,7 +57,9 @@ def _include_rest(q, count, e, x, floor):
 
 
 @triton.jit
-def _rest_polynomial(q, count, e_floor, K: tl.constexpr, TOP: tl.constexpr, REDUCIBLE: tl.constexpr):
+def _rest_polynomial(
+    q, count, e_floor, K: tl.constexpr, TOP: tl.constexpr, REDUCIBLE: tl.constexpr
+):
     """r_j = s^j sigma_j(all but Top), and log2 s.
 
     s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact.  Ties of Top's smallest value
@@ -248,7 +250,9 @@ def _last_top(G, LAST: tl.constexpr):
 
 
 @triton.jit
-def _store_block(there, offset, left, e, e_floor, G_floor, coefficients, inside, lane, MASKED: tl.constexpr):
+def _store_block(
+    there, offset, left, e, e_floor, G_floor, coefficients, inside, lane, MASKED: tl.constexpr
+):
     """The gradient of the rest; a tie of Top's smallest value gets that value's."""
     out = tl.where(e == e_floor[:, None], G_floor[:, None], _horner(coefficients, e))
     mask = inside[:, None]
@@ -258,8 +262,21 @@ def _store_block(there, offset, left, e, e_floor, G_floor, coefficients, inside,
 
 
 @triton.jit
-def _store_top(scores, scores_start, gradient, gradient_start, origin, V, G, label, n, inside,
-               LANES: tl.constexpr, BLOCKS, CHUNK: tl.constexpr):
+def _store_top(
+    scores,
+    scores_start,
+    gradient,
+    gradient_start,
+    origin,
+    V,
+    G,
+    label,
+    n,
+    inside,
+    LANES: tl.constexpr,
+    BLOCKS,
+    CHUNK: tl.constexpr,
+):
     """The gradient of Top: wherever a lane that gave one of its values holds that value."""
     for first in range(0, BLOCKS, CHUNK):
         block = first + tl.arange(0, CHUNK)
@@ -292,8 +309,8 @@ def smooth_svm_kernel(
     ignore_index,
     margin: "fp64",  # k * margin
     inverse: "fp64",  # 1 / (k tau)
-    rate,  # log2(e) / (k tau)
-    tau,
+    rate: "fp64",  # log2(e) / (k tau)
+    tau: "fp64",
     K: tl.constexpr,
     TOP: tl.constexpr,
     DEGREE: tl.constexpr,
@@ -309,7 +326,8 @@ def smooth_svm_kernel(
     STREAM: tl.constexpr,
 ):
     ACC: tl.constexpr = tl.float64 if scores.dtype.element_ty == tl.float64 else tl.float32
-    rate = tl.cast(rate, ACC)
+    rate = tl.full([1], rate, ACC)
+    tau = tl.full([1], tau, ACC)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < n_rows
     n = tl.multiple_of(n, ALIGN)
@@ -377,18 +395,20 @@ def smooth_svm_kernel(
     small = tl.exp2(-tl.abs(z) * _LOG2_E)
     sum_ = 1.0 + small
     log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / (sum_ - 1.0)))
-    trivial = 0.0 * (r[0] + s_y)
+    trivial = 0.0 * (r[0] + finite[0] + s_y)
     scale = tl.full([ROWS], 1.0, ACC)
     if weight is not None:
         scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
     if losses is not None:
-        loss = tl.where(few, trivial, tl.cast(tau, ACC) * (tl.maximum(z, 0.0) + log1p))
+        loss = tl.where(few, trivial, tau * (tl.maximum(z, 0.0) + log1p))
         tl.store(losses + row, loss * scale, mask=inside)
     if gradient is not None:
         if normalizer is not None:
             scale = scale / tl.load(normalizer).to(ACC)
         if upstream is not None:
-            scale = scale * tl.load(upstream + row * upstream_stride, mask=inside, other=0.0).to(ACC)
+            scale = scale * tl.load(upstream + row * upstream_stride, mask=inside, other=0.0).to(
+                ACC
+            )
         scale = tl.where(active, scale, 0.0)
         g = tl.where(z > 0, 1.0, small) / (K * sum_)
         g = tl.where(few, trivial, g) * scale
@@ -410,17 +430,38 @@ def smooth_svm_kernel(
             for offset in range(0, n, LANES):
                 x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
                 e = _weigh(x, p, rate)
-                _store_block(there, offset, n - offset, e, e_floor, G_floor, coefficients, inside, lane, True)
+                _store_block(
+                    there, offset, n - offset, e, e_floor, G_floor, coefficients, inside, lane, True
+                )
         else:
             for b in tl.static_range(BLOCKS):
                 _store_block(
-                    there, b * LANES, n - b * LANES, weighed[b], e_floor, G_floor, coefficients,
-                    inside, lane, b == BLOCKS - 1,
+                    there,
+                    b * LANES,
+                    n - b * LANES,
+                    weighed[b],
+                    e_floor,
+                    G_floor,
+                    coefficients,
+                    inside,
+                    lane,
+                    b == BLOCKS - 1,
                 )
         # what follows overwrites some of these, from other threads
         tl.debug_barrier()
         _store_top(
-            scores, scores_start, gradient, gradient_start, origin, V, G, label, n, active,
-            LANES, BLOCKS, CHUNK,
+            scores,
+            scores_start,
+            gradient,
+            gradient_start,
+            origin,
+            V,
+            G,
+            label,
+            n,
+            active,
+            LANES,
+            BLOCKS,
+            CHUNK,
         )
         tl.store(gradient + gradient_start + label, (-g).to(gradient.dtype.element_ty), mask=known)

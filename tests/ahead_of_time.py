@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,20 +69,13 @@ class Code:
 def compile_case(case: Case, architecture: str) -> Code:
     """Compile for "sm_90" and the like, or "gfx942"."""
     degree = case.k if case.order is None else case.k + case.order - 1
-    config = table.choose(case.n, degree, case.dtype)
     if architecture.startswith("sm_"):
+        config = table.choose(case.n, degree, case.dtype)
         compiled = _compile(case, config, GPUTarget("cuda", int(architecture[3:]), 32))
         return _nvidia(compiled.asm["cubin"], config)
-    config = _for_waves_of_64(config)
+    config = table.choose(case.n, degree, case.dtype, warp=64)
     compiled = _compile(case, config, GPUTarget("hip", architecture, 64))
     return _amd(compiled.asm["amdgcn"], config)
-
-
-def _for_waves_of_64(config: table.Config) -> table.Config:
-    """As many scores in a lane as with 32 lanes a warp."""
-    if config.warps > 1:
-        return replace(config, warps=config.warps // 2)
-    return replace(config, lanes=2 * config.lanes, blocks=-(-config.blocks // 2))
 
 
 class _Driver:

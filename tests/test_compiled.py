@@ -29,7 +29,12 @@ WIDE = [
 ]
 NARROW = [Case(21841, 5, torch.float32), Case(1000, 5, torch.float32, aligned=False)]
 # Longer to compile.
-LARGE_K = [Case(1000, 10, torch.float32), Case(1000, 16, torch.float32)]
+LARGE_K = [
+    Case(1000, 10, torch.float32),
+    Case(1000, 16, torch.float32),
+    Case(1000, 10, torch.bfloat16),
+    Case(1000, 16, torch.bfloat16, order=4),
+]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from triton_topk import eager_large
@@ -124,7 +125,7 @@ def _rows(
     v = top.t().clamp(min=_LOWEST).contiguous()
     power = ((v.unsqueeze(1) - v) * rate).clamp_(max=_EXPONENT_CAP[v.dtype]).exp_()
     T = _top_polynomial(power)
-    u, share = _combine(T, r, (v - p) * rate + log_s, log_s)
+    u, weight, S = _combine(T, r, (v - p) * rate + log_s, log_s)
 
     # z in float64: where tau is small, margin + (p - s_y) / k cancels
     linear = (k * margin + (p.double() - s_y.double())) * rate
@@ -138,7 +139,7 @@ def _rows(
     g = g * scale
     _horner(_gradient_coefficients(u, g, k, few), e[:, :n], out)
     if order is None:
-        G = _top_gradient(power, T, u, share, (v - p) * rate, k)
+        G = _top_gradient(power, T, weight[: k + 1], r, S, (v - p) * rate, log_s, k)
     else:
         G = _top_gradient_taylor(u, (v - p) * rate, k, order)
     G = (g * G).where(~few, g)
@@ -180,7 +181,7 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
     log_s = None
     while tree.shape[2] > 1:
         if tree.shape[2] % 2:
-            tree = torch.nn.functional.pad(tree, (0, 1))
+            tree = F.pad(tree, (0, 1))
         merged *= 2
         largest = math.comb(merged, min(degree, merged // 2))
         if log_s is None and largest > _COEFFICIENT_LIMIT[e.dtype]:
@@ -226,36 +227,34 @@ def _top_polynomial(power: Tensor) -> Tensor:
     return T
 
 
-def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
-    """u_j = sigma_{j-1} / sigma_j, j = 1..degree, in pivot units, and share (m, J, N).
+def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """u_j = sigma_{j-1} / sigma_j, j = 1..degree, in pivot units; weight (m, J, N); S (J, N).
 
     s^J sigma_J = sum_m T_m exp(D_m) r_{J-m}, D_m = d_1 + ... + d_m, is kept as S_J relative to the largest
-    exp(D_m), m <= J, whose log is the sum of the positive d_i, i <= J.  share_m of degree J is the part
-    of S_J whose subsets take m of Top.
+    exp(D_m), m <= J, whose log is the sum of the positive d_i, i <= J.  weight_m is T_m exp(D_m)
+    relative to that: the same at k - 1 and k, since d_k <= 0.
     """
     degree = r.shape[0] - 1
-    d = torch.nn.functional.pad(d[:degree], (0, 0, 0, max(0, degree - d.shape[0])))
+    d = F.pad(d[:degree], (0, 0, 0, max(0, degree - d.shape[0])))
     step = torch.exp(-d.clamp(min=0))
-    shrink = torch.exp(torch.nn.functional.pad(d.clamp(max=0), (0, 0, 1, 0))).cumprod(0)
-    T = torch.nn.functional.pad(T[: degree + 1], (0, 0, 0, max(0, degree + 1 - T.shape[0])))
+    shrink = torch.exp(F.pad(d.clamp(max=0), (0, 0, 1, 0))).cumprod(0)
+    T = F.pad(T[: degree + 1], (0, 0, 0, max(0, degree + 1 - T.shape[0])))
     J = torch.arange(degree + 1, device=r.device)
-    below = J - J.unsqueeze(1)  # J - m
-    steps = torch.where(
-        below.unsqueeze(-1) > 0, torch.nn.functional.pad(step, (0, 0, 1, 0), value=1.0), 1.0
-    ).cumprod(1)
-    rest = r[below.clamp(min=0)].masked_fill(below.unsqueeze(-1) < 0, 0)
-    parts = steps * (T * shrink).unsqueeze(1) * rest
-    S = parts.sum(0)
+    below = (J - J.unsqueeze(1)).unsqueeze(-1)  # J - m
+    steps = torch.where(below > 0, F.pad(step, (0, 0, 1, 0), value=1.0), 1.0).cumprod(1)
+    weight = steps * (T * shrink).unsqueeze(1)
+    rest = r[below[..., 0].clamp(min=0)].masked_fill(below < 0, 0)
+    S = (weight * rest).sum(0)
     # sigma_J = 0 where fewer than J others are left
     u = (log_s.exp() * (S[:-1] / S[1:]) * step).masked_fill(S[1:] == 0, math.inf)
-    return u, parts / S
+    return u, weight, S
 
 
 def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
     """Coefficients of g (P_k - P_{k-1}) in e: g (-1)^(m-1) u_{k-1} ... u_{k-m+1} (u_k - u_{k-m}), u_0 = 0."""
     u = u[:k].masked_fill(few, 0)
-    lower = torch.nn.functional.pad(u[: k - 1].flip(0), (0, 0, 0, 1))
-    signed = torch.nn.functional.pad(-lower[:-1], (0, 0, 1, 0), value=1.0).cumprod(0)
+    lower = F.pad(u[: k - 1].flip(0), (0, 0, 0, 1))
+    signed = F.pad(-lower[:-1], (0, 0, 1, 0), value=1.0).cumprod(0)
     return g * signed * (u[k - 1] - lower)
 
 
@@ -269,18 +268,26 @@ def _horner(coefficients: Tensor, e: Tensor, out: Tensor) -> None:
 
 
 def _top_gradient(
-    power: Tensor, T: Tensor, u: Tensor, share: Tensor, log_e: Tensor, k: int
+    power: Tensor,
+    T: Tensor,
+    weight: Tensor,
+    r: Tensor,
+    S: Tensor,
+    log_e: Tensor,
+    log_s: Tensor,
+    k: int,
 ) -> Tensor:
     """P_k(i) - P_{k-1}(i) of every i in Top, from leave-one-out polynomials of Top.
 
     keep_j = sigma_j(Top without i) / sigma_j(Top) = 1 - P_j, P_j = w_j keep_{j-1}, w_j = e_i T_{j-1} / T_j, upwards
     from keep_0 = 1 while P_j <= 1/2, and downwards from keep_t = 0, keep_{j-1} = (1 - keep_j) / w_j, beyond:
-    each is stable where it is used, since P_j grows with j.  Then
-    1 - P_J(others) = sigma_J(others without i) / sigma_J(others) = sum_m share_m keep_m.
+    each is stable where it is used, since P_j grows with j.  Then, of all others,
+    A_J = S_J without i = sum_m weight_m keep_m r_{J-m}, 1 - P_J = A_J / S_J, P_J = s e_i A_{J-1} / S_J, of which
+    the one that is 1/2 at most is taken.
     """
     t = power.shape[0]
     w = power * (T[:-1] / T[1:])
-    down = [torch.zeros_like(u[:1]).expand(t, -1)]
+    down = [torch.zeros_like(S[:1]).expand(t, -1)]
     for j in range(t - 1, 0, -1):
         down.append((1 - down[-1]) / w[:, j])
     P = torch.zeros_like(down[0])
@@ -288,20 +295,18 @@ def _top_gradient(
     for j in range(1, k + 1):
         P = torch.maximum(P, w[:, j - 1] * keep[-1])
         keep.append(torch.where(P <= 0.5, 1 - P, down[t - j]))
-    stacked = torch.stack(keep)  # (m, i, N)
-    e = log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]).exp()
+    kept = torch.stack(keep) * weight[:, k : k + 1]  # (m, i, N)
 
-    def excluded(J: int) -> Tensor:
-        return (share[: J + 1, J].unsqueeze(1) * stacked[: J + 1]).sum(0)
+    def A(J: int) -> Tensor:
+        return (kept[: J + 1] * r[: J + 1].flip(0).unsqueeze(1)).sum(0)
 
-    def included(J: int) -> Tensor:
-        """P_J from 1 - P_J where that loses no digits, else e u_J (1 - P_{J-1}); P_0 = 0."""
-        if J == 0:
-            return torch.zeros_like(P)
-        above = excluded(J)
-        return torch.where(above <= 0.5, 1 - above, e * u[J - 1] * excluded(J - 1))
-
-    return included(k) * excluded(k - 1) - included(k - 1) * excluded(k)
+    A_k, A_below, A_2 = A(k), A(k - 1), A(k - 2)
+    e = (log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]) + log_s).exp()
+    not_k = A_k / S[k]
+    not_below = A_below / S[k - 1]
+    P_k = torch.where(not_k <= 0.5, 1 - not_k, e * (A_below / S[k]))
+    P_below = torch.where(not_below <= 0.5, 1 - not_below, e * (A_2 / S[k - 1]))
+    return P_k * not_below - P_below * not_k
 
 
 def _top_gradient_taylor(u: Tensor, log_e: Tensor, k: int, order: int) -> Tensor:

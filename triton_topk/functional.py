@@ -130,7 +130,8 @@ def _check_k(k: int, n_classes: int) -> None:
 def _check_number(name: str, value: float, *, positive: bool) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+    # not math.isfinite, which cannot be traced
+    if not 0 <= value < math.inf or (positive and value == 0):
         raise ValueError(f"{name} must be {'> 0' if positive else '>= 0'} and finite, got {value}")
 
 

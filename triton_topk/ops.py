@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from triton_topk import eager
 
@@ -210,8 +209,15 @@ def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     return gradient, *[None] * (2 + len(ctx.loss))
 
 
+def _no_second_derivative(ctx: Any, upstream: Tensor) -> None:
+    raise NotImplementedError("smooth_svm can be differentiated once, not twice")
+
+
 torch.library.register_autograd(
     "triton_topk::smooth_svm", _recompute, setup_context=_save_inputs, lib=_library
+)
+torch.library.register_autograd(
+    "triton_topk::smooth_svm_gradient", _no_second_derivative, lib=_library
 )
 
 
@@ -236,11 +242,11 @@ class _Reduced(torch.autograd.Function):
         return total if normalizer is None else total / normalizer
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # The stored gradient is given away, so a second backward has to compute its own.
+        # The stored gradient is given away, so a second backward has to compute its own; and it has no
+        # history, so create_graph has to meet the operator that says what it cannot do.
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None:
+        if gradient is not None and not torch.is_grad_enabled():
             _ops.scale_(gradient, upstream)
         else:
             scores, labels, weight, normalizer = ctx.saved_tensors

@@ -8,7 +8,6 @@ import torch
 from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
 
 _VECTOR_BYTES = 16
-_WARP = 32
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,10 @@ class Config:
 
 
 @lru_cache(maxsize=1024)
-def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
-    """The configuration for rows of n scores and polynomials of this degree."""
+def choose(n: int, degree: int, dtype: torch.dtype, warp: int = 32) -> Config:
+    """The configuration for rows of n scores and polynomials of this degree; warp: lanes a warp."""
     # What fits the registers of a lane without spilling: `scores` of the row, and of each block `wide`
-    # scores, every one with a polynomial and a list of its own.
+    # scores, every one with a polynomial and a list of its own.  Beyond degree 10 these alone fill them.
     vector = _VECTOR_BYTES // dtype.itemsize
     if dtype == torch.float64:
         scores, wide, max_warps = 16, vector, 8
@@ -35,14 +34,13 @@ def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
     elif degree <= 10:
         scores, wide, max_warps = 32, 4, 8
     else:
-        scores, wide, max_warps = 8, 4, 8
-    warps = _power_of_two(_ceil_div(n, scores * _WARP))
-    if warps > max_warps:
-        lanes = max_warps * _WARP * (wide if degree <= 10 else 2)
-        return Config(1, lanes, _ceil_div(n, lanes), True, max_warps)
-    tile = warps * _WARP * wide
+        scores, wide, max_warps = 32, 2, 8
+    wanted = _power_of_two(_ceil_div(n, scores * warp))
+    warps = min(wanted, max_warps)
+    tile = warps * warp * wide
     lanes = min(max(16, _power_of_two(_ceil_div(n * wide, scores))), tile)
-    return Config(tile // lanes, lanes, _ceil_div(n, lanes), False, warps)
+    stream = wanted > max_warps or degree > 10
+    return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
 
 
 def top_size(k: int, others: int) -> int:

@@ -37,7 +37,7 @@ def smooth_svm(
         return
     top = table.top_size(k, n - 1)
     degree = k if order is None else k + order - 1
-    config = config or table.choose(n, degree, scores.dtype)
+    config = config or table.choose(n, degree, scores.dtype, 64 if torch.version.hip else 32)
     vector = 16 // scores.element_size()
     aligned = n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
     digits = 52 if scores.dtype == torch.float64 else 23

@@ -94,19 +94,21 @@ def _top_polynomial(v, rate):
 
 @triton.jit
 def _combine(T, r, v, p, log2_s, rate, K: tl.constexpr):
-    """u_j = sigma_{j-1} / sigma_j in pivot units, and the shares of degrees K - 2, K - 1, K.
+    """u_j = sigma_{j-1} / sigma_j in pivot units, the weights of Top at degree K, S_{K-1} and S_K.
 
     s^J sigma_J = sum_m T_m exp(D_m) r_{J-m}, D_m = d_1 + ... + d_m, d_i = (v_i - p) / (k tau) + log s, is kept
     as S_J relative to the largest exp(D_m), m <= J, whose log is the sum of the positive d_i, i <= J.
-    share_m of degree J: the part of S_J whose subsets take m of Top.
+    weight_m is T_m exp(D_m) relative to that: the same at K - 1 and K, since d_K <= 0.
     """
     one = T[0]
     s = tl.exp2(log2_s)
     weight = (one,)
+    weight_K = (one,)
     shrink = one
     S = one
+    S_below = one
+    S_K = one
     u = ()
-    shares = ((one,),) if K <= 2 else ()
     for J in tl.static_range(1, len(r) + 1):
         step = one
         if J < len(T):
@@ -117,20 +119,27 @@ def _combine(T, r, v, p, log2_s, rate, K: tl.constexpr):
             for m in tl.static_range(J):
                 stepped = stepped + (weight[m] * step,)
             weight = stepped + (T[J] * shrink,)
-        parts = ()
-        S_J = tl.zeros_like(S)
-        for m in tl.static_range(len(weight)):
-            parts = parts + (weight[m] * r[J - m - 1] if m < J else weight[m],)
-            S_J += parts[m]
+        S_J = _degree(weight, r, J)
         # sigma_J = 0 where fewer than J others are left
         u = u + (tl.where(S_J == 0, float("inf"), s * (S / S_J) * step),)
-        if J >= K - 2 and J <= K:
-            share = ()
-            for m in tl.static_range(J + 1):
-                share = share + (parts[m] / S_J,)
-            shares = shares + (share,)
+        if J == K:
+            weight_K = weight
+            S_below = S
+            S_K = S_J
         S = S_J
-    return u, shares
+    return u, weight_K, S_below, S_K
+
+
+@triton.jit
+def _degree(weight, r, J: tl.constexpr):
+    """sum_m weight_m r_{J-m}."""
+    total = tl.zeros_like(weight[0])
+    for m in tl.static_range(len(weight)):
+        if m == J:
+            total += weight[m]
+        elif m < J:
+            total = tl.fma(weight[m], r[J - m - 1], total)
+    return total
 
 
 @triton.jit
@@ -140,57 +149,51 @@ def _power(V, v_j, rate):
 
 
 @triton.jit
-def _include_expected(excluded, keep, shares, m: tl.constexpr, K: tl.constexpr):
-    """Add the term of keep_m to each 1 - P_J = sum_m share_m keep_m, of J = K - 2, K - 1, K."""
-    out = ()
-    for i in tl.static_range(len(shares)):
-        # the degrees of shares end with K
-        if m <= K - (len(shares) - 1 - i):
-            out = out + (tl.fma(shares[i][m][:, None], keep, excluded[i]),)
-        else:
-            out = out + (excluded[i],)
-    return out
+def _include_term(total, weight, r, m: tl.constexpr, J: tl.constexpr):
+    """total + weight_m r_{J-m}."""
+    if m < J:
+        return tl.fma(weight, r[J - m - 1][:, None], total)
+    elif m == J:
+        return total + weight
+    else:
+        return total
 
 
 @triton.jit
-def _included(excluded, e, u, excluded_below):
-    """P_J from 1 - P_J where that loses no digits, else P_J = e u_J (1 - P_{J-1})."""
-    return tl.where(excluded <= 0.5, 1.0 - excluded, e * u[:, None] * excluded_below)
-
-
-@triton.jit
-def _top_gradient(V, T, u, shares, v, p, rate, K: tl.constexpr):
+def _top_gradient(V, T, weight, r, S_below, S_K, v, p, log2_s, rate, K: tl.constexpr):
     """P_K(i) - P_{K-1}(i) of every i in Top, from leave-one-out polynomials of Top.
 
     keep_j = sigma_j(Top without i) / sigma_j(Top) = 1 - P_j, P_j = w_j keep_{j-1}, w_j = e_i T_{j-1} / T_j, upwards
     from keep_0 = 1 while P_j <= 1/2, and downwards from keep_TOP = 0, keep_{j-1} = (1 - keep_j) / w_j, beyond:
-    each is stable where it is used, since P_j grows with j.  Then
-    1 - P_J(others) = sigma_J(others without i) / sigma_J(others) = sum_m share_m keep_m.
+    each is stable where it is used, since P_j grows with j.  Then, of all others,
+    A_J = S_J without i = sum_m weight_m keep_m r_{J-m}, 1 - P_J = A_J / S_J, P_J = s e_i A_{J-1} / S_J, of which
+    the one that is 1/2 at most is taken.
     """
     TOP: tl.constexpr = len(v)
     down = (tl.zeros_like(V),)  # keep_TOP, keep_{TOP-1}, ...
     for i in tl.static_range(TOP - 1):
         w = _power(V, v[TOP - 1 - i], rate) * (T[TOP - 1 - i] / T[TOP - i])[:, None]
         down = down + ((1.0 - down[i]) / w,)
-    excluded = ()
-    for i in tl.static_range(len(shares)):
-        excluded = excluded + (shares[i][0][:, None] + tl.zeros_like(V),)
     P = tl.zeros_like(V)
     keep = P + 1.0
-    for j in tl.static_range(1, K + 1):
-        w = _power(V, v[j - 1], rate) * (T[j - 1] / T[j])[:, None]
+    first = weight[0][:, None] * keep
+    A_K = _include_term(P, first, r, 0, K)
+    A_below = _include_term(P, first, r, 0, K - 1)
+    A_2 = _include_term(P, first, r, 0, K - 2)
+    for m in tl.static_range(1, K + 1):
+        w = _power(V, v[m - 1], rate) * (T[m - 1] / T[m])[:, None]
         P = tl.maximum(P, w * keep)
-        keep = tl.where(P <= 0.5, 1.0 - P, down[TOP - j])
-        excluded = _include_expected(excluded, keep, shares, j, K)
-    e = _power(V, p, rate)
-    above = excluded[len(shares) - 1]
-    here = excluded[len(shares) - 2]
-    P_K = _included(above, e, u[K - 1], here)
-    if K == 1:
-        return P_K
-    else:
-        P_below = _included(here, e, u[K - 2], excluded[0])
-        return P_K * here - P_below * above
+        keep = tl.where(P <= 0.5, 1.0 - P, down[TOP - m])
+        kept = weight[m][:, None] * keep
+        A_K = _include_term(A_K, kept, r, m, K)
+        A_below = _include_term(A_below, kept, r, m, K - 1)
+        A_2 = _include_term(A_2, kept, r, m, K - 2)
+    e = _power(V, p, rate) * tl.exp2(log2_s)[:, None]
+    not_K = A_K / S_K[:, None]
+    not_below = A_below / S_below[:, None]
+    P_K = tl.where(not_K <= 0.5, 1.0 - not_K, e * (A_below / S_K[:, None]))
+    P_below = tl.where(not_below <= 0.5, 1.0 - not_below, e * (A_2 / S_below[:, None]))
+    return P_K * not_below - P_below * not_K
 
 
 @triton.jit
@@ -330,10 +333,12 @@ def smooth_svm_kernel(
     tau = tl.full([1], tau, ACC)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < n_rows
-    n = tl.multiple_of(n, ALIGN)
+    # multiples of ALIGN, in terms that the compiler sees through on every target
+    n = n // ALIGN * ALIGN
+    scores_stride = scores_stride // ALIGN * ALIGN
     lane = tl.arange(0, LANES)
-    scores_start = tl.multiple_of(row * scores_stride, ALIGN)
-    gradient_start = tl.multiple_of(row * n, ALIGN)
+    scores_start = row * scores_stride
+    gradient_start = row * n
     here = scores + scores_start[:, None] + lane[None, :]
 
     label = tl.load(labels + row, mask=inside, other=0).to(tl.int64)
@@ -387,7 +392,7 @@ def smooth_svm_kernel(
     for i in tl.static_range(TOP):
         finite = finite + (tl.maximum(v[i], _LOWEST),)
     T = _top_polynomial(finite, rate)
-    u, shares = _combine(T, r, finite, p, log2_s, rate, K)
+    u, top_weight, S_below, S_K = _combine(T, r, finite, p, log2_s, rate, K)
 
     # z in float64: where tau is small, margin + (p - s_y) / k cancels
     linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
@@ -419,7 +424,7 @@ def smooth_svm_kernel(
 
         V = _stack(finite, SLOTS)
         if THRESHOLD is None:
-            G = _top_gradient(V, T, u, shares, finite, p, rate, K)
+            G = _top_gradient(V, T, top_weight, r, S_below, S_K, finite, p, log2_s, rate, K)
         else:
             G = _top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
         G = tl.where(few[:, None], g[:, None], g[:, None] * G)

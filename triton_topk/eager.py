@@ -16,7 +16,7 @@ from torch import Tensor
 from triton_topk import eager_large
 
 # Beyond, the coefficients need the range of float64; far beyond, a normalisation of their own.
-_MAX_K_FLOAT32 = 32
+_MAX_K_FLOAT32 = 50
 _MAX_K = 256
 # A product of two polynomials is in range while no coefficient passes this.
 _COEFFICIENT_LIMIT = {torch.float32: 1e30, torch.float64: 1e250}
@@ -125,7 +125,8 @@ def _rows(
     v = top.t().clamp(min=_LOWEST).contiguous()
     power = ((v.unsqueeze(1) - v) * rate).clamp_(max=_EXPONENT_CAP[v.dtype]).exp_()
     T = _top_polynomial(power)
-    u, weight, S = _combine(T, r, (v - p) * rate + log_s, log_s)
+    log_e = (v - p) * rate
+    u, weight, S = _combine(T, r, log_e + log_s, log_s)
 
     # z in float64: where tau is small, margin + (p - s_y) / k cancels
     linear = (k * margin + (p.double() - s_y.double())) * rate
@@ -139,9 +140,9 @@ def _rows(
     g = g * scale
     _horner(_gradient_coefficients(u, g, k, few), e[:, :n], out)
     if order is None:
-        G = _top_gradient(power, T, weight[: k + 1], r, S, (v - p) * rate, log_s, k)
+        G = _top_gradient(power, T, weight, r, S, log_e, log_s, k)
     else:
-        G = _top_gradient_taylor(u, (v - p) * rate, k, order)
+        G = _top_gradient_taylor(u, log_e, k, order)
     G = (g * G).where(~few, g)
     # A column of padding, in rows with few classes left: its gradient is 0, and so is the label's yet.
     out.scatter_(1, torch.where(where < n, where, label), G.t())
@@ -150,9 +151,9 @@ def _rows(
 
 
 def _top_size(k: int, others: int) -> int:
-    """How many of the largest scores are treated one by one: from about 2 k on, no score of the
-    rest amplifies the rounding of its gradient polynomial."""
-    return min(others, max(k, 2 * k - 5))
+    """How many of the largest scores are treated one by one, so that the rest amplifies the rounding of
+    its gradient polynomial little; see docs/algorithm.md."""
+    return min(others, k + min(max(0, k - 5), max(10, k // 2)))
 
 
 def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
@@ -173,8 +174,8 @@ def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
 def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
     """r_j = s^j sigma_j(e) by a product tree: (degree + 1, N), and log s.
 
-    s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact.  It comes in at the last level
-    where the products are still in range without it.
+    s = 2^-ceil(log2(2 r_1 / k)) or 1 bounds r_j by (k / 2)^j / j!, and is exact.  It comes in at the last
+    level where the products are still in range without it.
     """
     tree = e.unsqueeze(0)
     merged = 1
@@ -198,7 +199,7 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
 
 def _scaled(tree: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Coefficient j times s^j, and log s."""
-    log2_s = -(tree[0].sum(-1) / k).clamp(min=1).log2().ceil()
+    log2_s = -(2 * tree[0].sum(-1) / k).clamp(min=1).log2().ceil()
     j = torch.arange(1, tree.shape[0] + 1, device=tree.device, dtype=tree.dtype)
     return tree * torch.exp2(j.unsqueeze(1) * log2_s).unsqueeze(-1), log2_s * math.log(2)
 
@@ -220,10 +221,11 @@ def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
 def _top_polynomial(power: Tensor) -> Tensor:
     """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
     t, _, n_rows = power.shape
-    T = power.new_zeros((t + 1, n_rows))
-    T[0] = 1
+    T, last = power.new_zeros((2, t + 1, n_rows))
+    T[0] = last[0] = 1
     for i in range(t):
-        T[1 : i + 2] += power[i, : i + 1] * T[: i + 1]
+        T, last = last, T
+        torch.addcmul(last[1 : i + 2], power[i, : i + 1], last[: i + 1], out=T[1 : i + 2])
     return T
 
 
@@ -291,16 +293,16 @@ def _top_gradient(
     for j in range(t - 1, 0, -1):
         down.append((1 - down[-1]) / w[:, j])
     P = torch.zeros_like(down[0])
-    keep = [P + 1]
-    for j in range(1, k + 1):
-        P = torch.maximum(P, w[:, j - 1] * keep[-1])
-        keep.append(torch.where(P <= 0.5, 1 - P, down[t - j]))
-    kept = torch.stack(keep) * weight[:, k : k + 1]  # (m, i, N)
-
-    def A(J: int) -> Tensor:
-        return (kept[: J + 1] * r[: J + 1].flip(0).unsqueeze(1)).sum(0)
-
-    A_k, A_below, A_2 = A(k), A(k - 1), A(k - 2)
+    keep = P + 1
+    A = [weight[0, k] * keep * r[J] if J >= 0 else P for J in (k, k - 1, k - 2)]
+    for m in range(1, k + 1):
+        P = torch.maximum(P, w[:, m - 1] * keep)
+        keep = torch.where(P <= 0.5, 1 - P, down[t - m])
+        kept = weight[m, k] * keep
+        for i, A_J in enumerate(A):
+            if m <= k - i:
+                A_J.addcmul_(kept, r[k - i - m])
+    A_k, A_below, A_2 = A
     e = (log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]) + log_s).exp()
     not_k = A_k / S[k]
     not_below = A_below / S[k - 1]

@@ -185,12 +185,6 @@ def test_weight_normalizer_and_upstream() -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
-def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    assert_same(torch.randn(4, 12), torch.randint(12, (4,)).to(dtype), 3)
-
-
 def test_rows_of_any_stride() -> None:
     torch.manual_seed(0)
     wide = torch.randn(5, 40)

@@ -27,6 +27,8 @@ _EXPONENT_CAP = {torch.float32: 80.0, torch.float64: 600.0}
 _TREE_WIDTH = 64
 
 
+# What happens here has no history; not tracking it makes small operations a sixth cheaper.
+@torch.inference_mode()
 def smooth_svm(
     scores: Tensor,
     labels: Tensor,
@@ -160,9 +162,9 @@ def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     """The t largest of each row, descending, and their columns.
 
     The t lanes (columns a multiple of _TREE_WIDTH apart) with the largest maxima hold t largest scores of the
-    row: finding those first leaves few to sort.
+    row: in a long row, finding those first leaves few to sort.
     """
-    if x.shape[1] < 4 * _TREE_WIDTH or t > _TREE_WIDTH // 4:
+    if x.shape[1] < _TREE_WIDTH**2 or t > _TREE_WIDTH // 4:
         return x.topk(t, dim=1)
     lanes = x.view(x.shape[0], -1, _TREE_WIDTH)
     lane = lanes.amax(1).topk(t, dim=1, sorted=False).indices
@@ -177,44 +179,48 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
     s = 2^-ceil(log2(2 r_1 / k)) or 1 bounds r_j by (k / 2)^j / j!, and is exact.  It comes in at the last
     level where the products are still in range without it.
     """
-    tree = e.unsqueeze(0)
+    tree = e.t().unsqueeze(0)  # (degree, columns, N)
     merged = 1
     log_s = None
-    while tree.shape[2] > 1:
-        if tree.shape[2] % 2:
-            tree = F.pad(tree, (0, 1))
+    while tree.shape[1] > 1:
+        if tree.shape[1] <= _TREE_WIDTH:
+            # from here on long runs in memory are along the rows
+            tree = tree.contiguous()
+        if tree.shape[1] % 2:
+            tree = F.pad(tree, (0, 0, 0, 1))
         merged *= 2
         largest = math.comb(merged, min(degree, merged // 2))
         if log_s is None and largest > _COEFFICIENT_LIMIT[e.dtype]:
             tree, log_s = _scaled(tree, k)
-        half = tree.shape[2] // 2
-        tree = _multiply(tree[..., :half], tree[..., half:], degree)
+        half = tree.shape[1] // 2
+        tree = _multiply(tree[:, :half], tree[:, half:], degree)
     if log_s is None:
         tree, log_s = _scaled(tree, k)
     r = tree.new_zeros((degree + 1, e.shape[0]))
     r[0] = 1
-    r[1 : 1 + tree.shape[0]] = tree[..., 0]
+    r[1 : 1 + tree.shape[0]] = tree[:, 0]
     return r, log_s
 
 
 def _scaled(tree: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Coefficient j times s^j, and log s."""
-    log2_s = -(2 * tree[0].sum(-1) / k).clamp(min=1).log2().ceil()
+    log2_s = -(2 * tree[0].sum(0) / k).clamp(min=1).log2().ceil()
     j = torch.arange(1, tree.shape[0] + 1, device=tree.device, dtype=tree.dtype)
-    return tree * torch.exp2(j.unsqueeze(1) * log2_s).unsqueeze(-1), log2_s * math.log(2)
+    return tree * torch.exp2(j.unsqueeze(1) * log2_s).unsqueeze(1), log2_s * math.log(2)
 
 
 def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
     """Products of polynomials without their leading 1: (d, ...) to (min(2 d, degree), ...)."""
-    d = a.shape[0]
+    d, columns, n_rows = a.shape
     out_degree = min(2 * d, degree)
-    out = a.new_empty((out_degree, *a.shape[1:]))
+    order = (0, 1, 2) if a.stride(2) == 1 else (0, 2, 1)
+    out = torch.empty_permuted((out_degree, columns, n_rows), order, dtype=a.dtype, device=a.device)
     torch.add(a, b, out=out[:d])
     if out_degree > d:
         torch.mul(a[d - 1], b[: out_degree - d], out=out[d:])
-    for i in range(d - 1):
-        width = min(d, out_degree - 1 - i)
-        out[i + 1 : i + 1 + width].addcmul_(a[i], b[:width])
+    for i, a_i in enumerate(a[: d - 1].unbind(0), 1):
+        width = min(d, out_degree - i)
+        out[i : i + width].addcmul_(a_i, b[:width])
     return out
 
 
@@ -288,20 +294,19 @@ def _top_gradient(
     the one that is 1/2 at most is taken.
     """
     t = power.shape[0]
-    w = power * (T[:-1] / T[1:])
-    down = [torch.zeros_like(S[:1]).expand(t, -1)]
+    w = (power * (T[:-1] / T[1:])).unbind(1)
+    down = [torch.zeros_like(log_e)]
     for j in range(t - 1, 0, -1):
-        down.append((1 - down[-1]) / w[:, j])
-    P = torch.zeros_like(down[0])
-    keep = P + 1
-    A = [weight[0, k] * keep * r[J] if J >= 0 else P for J in (k, k - 1, k - 2)]
-    for m in range(1, k + 1):
-        P = torch.maximum(P, w[:, m - 1] * keep)
+        down.append((1 - down[-1]) / w[j])
+    # r_{J-m} of J = k, k - 1, k - 2, for each m: (m, J, 1, N)
+    rest = F.pad(r[: k + 1].flip(0), (0, 0, 0, 2)).unfold(0, 3, 1).transpose(1, 2).unsqueeze(2)
+    P = torch.zeros_like(log_e)
+    keep = torch.ones_like(log_e)
+    A = keep * (weight[0, k] * rest[0])
+    for m, (weight_m, rest_m) in enumerate(zip(weight[1:, k], rest[1:], strict=False), 1):
+        P = torch.maximum(P, w[m - 1] * keep)
         keep = torch.where(P <= 0.5, 1 - P, down[t - m])
-        kept = weight[m, k] * keep
-        for i, A_J in enumerate(A):
-            if m <= k - i:
-                A_J.addcmul_(kept, r[k - i - m])
+        A.addcmul_(keep, weight_m * rest_m)
     A_k, A_below, A_2 = A
     e = (log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]) + log_s).exp()
     not_k = A_k / S[k]

@@ -26,7 +26,7 @@ import triton_topk
 from triton_topk import reference
 
 BATCH = 256
-SHAPES = [(n, k) for n in (100, 1000, 10_000) for k in (1, 2, 5, 10, 20, 50)]
+SHAPES = [(n, k) for n in (100, 1000, 10_000) for k in (2, 5, 10, 20, 50)]
 TARGETS = {100: 8, 1000: 15, 10_000: 15}
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -25,7 +25,10 @@ class Errors:
 
 
 def errors(
-    cases: Iterable[Case], dtype: torch.dtype = torch.float32, backend: str = "eager"
+    cases: Iterable[Case],
+    dtype: torch.dtype = torch.float32,
+    backend: str = "eager",
+    order: int | None = None,
 ) -> Iterator[Errors]:
     """The worst errors over the rows of each case; cases that share tau and margin are one batch.
 
@@ -39,7 +42,7 @@ def errors(
         labels = torch.cat([case.labels for case in batch])
         # the operator under reduction "sum", which also gives the single losses
         losses, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, k, tau, margin, -100, None, backend
+            scores, labels, None, None, k, tau, margin, -100, order, backend
         )
         sizes = [len(case.labels) for case in batch]
         ours = zip(losses.split(sizes), gradient.split(sizes), strict=True)

@@ -69,11 +69,11 @@ class Code:
 def compile_case(case: Case, architecture: str) -> Code:
     """Compile for "sm_90" and the like, or "gfx942"."""
     degree = case.k if case.order is None else case.k + case.order - 1
+    config = table.choose(case.n, degree, case.dtype)
     if architecture.startswith("sm_"):
-        config = table.choose(case.n, degree, case.dtype)
         compiled = _compile(case, config, GPUTarget("cuda", int(architecture[3:]), 32))
         return _nvidia(compiled.asm["cubin"], config)
-    config = table.choose(case.n, degree, case.dtype, warp=64)
+    config = table.for_waves_of_64(config)
     compiled = _compile(case, config, GPUTarget("hip", architecture, 64))
     return _amd(compiled.asm["amdgcn"], config)
 

@@ -214,7 +214,9 @@ def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
     d, columns, n_rows = a.shape
     out_degree = min(2 * d, degree)
     order = (0, 1, 2) if a.stride(2) == 1 else (0, 2, 1)
-    out = torch.empty_permuted((out_degree, columns, n_rows), order, dtype=a.dtype, device=a.device)
+    out: Tensor = torch.empty_permuted(
+        (out_degree, columns, n_rows), order, dtype=a.dtype, device=a.device
+    )
     torch.add(a, b, out=out[:d])
     if out_degree > d:
         torch.mul(a[d - 1], b[: out_degree - d], out=out[d:])
@@ -307,13 +309,14 @@ def _top_gradient(
         P = torch.maximum(P, w[m - 1] * keep)
         keep = torch.where(P <= 0.5, 1 - P, down[t - m])
         A.addcmul_(keep, weight_m * rest_m)
-    A_k, A_below, A_2 = A
+    A_k, A_below, A_2 = A.unbind(0)
     e = (log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]) + log_s).exp()
     not_k = A_k / S[k]
     not_below = A_below / S[k - 1]
     P_k = torch.where(not_k <= 0.5, 1 - not_k, e * (A_below / S[k]))
     P_below = torch.where(not_below <= 0.5, 1 - not_below, e * (A_2 / S[k - 1]))
-    return P_k * not_below - P_below * not_k
+    difference: Tensor = P_k * not_below - P_below * not_k
+    return difference
 
 
 def _top_gradient_taylor(u: Tensor, log_e: Tensor, k: int, order: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Launch configurations: a table keyed by shape and dtype, never by timing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
 
 _VECTOR_BYTES = 16
+_WARP = 32
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,33 @@ class Config:
 
 
 @lru_cache(maxsize=1024)
-def choose(n: int, degree: int, dtype: torch.dtype, warp: int = 32) -> Config:
-    """The configuration for rows of n scores and polynomials of this degree; warp: lanes a warp."""
+def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
+    """The configuration for rows of n scores and polynomials of this degree, for warps of 32."""
     # What fits the registers of a lane without spilling: `scores` of the row, and of each block `wide`
     # scores, every one with a polynomial and a list of its own.  Beyond degree 10 these alone fill them.
     vector = _VECTOR_BYTES // dtype.itemsize
     if dtype == torch.float64:
         scores, wide, max_warps = 16, vector, 8
     elif degree <= 5:
-        scores, wide, max_warps = 32, vector, 16
+        scores, wide, max_warps = 32, vector, 64 // vector
     elif degree <= 10:
         scores, wide, max_warps = 32, 4, 8
     else:
         scores, wide, max_warps = 32, 2, 8
-    wanted = _power_of_two(_ceil_div(n, scores * warp))
+    wanted = _power_of_two(_ceil_div(n, scores * _WARP))
     warps = min(wanted, max_warps)
-    tile = warps * warp * wide
-    lanes = min(max(16, _power_of_two(_ceil_div(n * wide, scores))), tile)
+    tile = warps * _WARP * wide
+    # short rows share a program
+    lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
     stream = wanted > max_warps or degree > 10
     return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
+
+
+def for_waves_of_64(config: Config) -> Config:
+    """The same with as many scores a lane: half the warps, or of one warp the lanes twice as wide."""
+    if config.warps > 1:
+        return replace(config, warps=config.warps // 2)
+    return replace(config, lanes=2 * config.lanes, blocks=_ceil_div(config.blocks, 2))
 
 
 def top_size(k: int, others: int) -> int:

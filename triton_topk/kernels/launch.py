@@ -37,43 +37,47 @@ def smooth_svm(
         return
     top = table.top_size(k, n - 1)
     degree = k if order is None else k + order - 1
-    config = config or table.choose(n, degree, scores.dtype, 64 if torch.version.hip else 32)
+    if config is None:
+        config = table.choose(n, degree, scores.dtype)
+        if torch.version.hip:
+            config = table.for_waves_of_64(config)
     vector = 16 // scores.element_size()
     aligned = n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
     digits = 52 if scores.dtype == torch.float64 else 23
-    smooth_svm_kernel[(triton.cdiv(n_rows, config.rows),)](
-        scores,
-        labels,
-        weight,
-        normalizer,
-        upstream,
-        losses,
-        gradient,
-        n_rows,
-        n,
-        scores.stride(0),
-        0 if upstream is None else upstream.stride(0),
-        ignore_index,
-        k * margin,
-        1 / (k * tau),
-        math.log2(math.e) / (k * tau),
-        tau,
-        K=k,
-        TOP=top,
-        DEGREE=degree,
-        REDUCIBLE=table.reducible_degree(degree),
-        THRESHOLD=None if order is None else 2.0 ** (digits / (k + order)),
-        ROWS=config.rows,
-        LANES=config.lanes,
-        BLOCKS=config.blocks,
-        DEPTH=min(top, config.blocks),
-        SLOTS=triton.next_power_of_2(top),
-        CHUNK=min(triton.next_power_of_2(config.blocks), 16),
-        ALIGN=vector if aligned else 1,
-        STREAM=config.stream,
-        num_warps=config.warps,
-        enable_fp_fusion=True,
-    )
+    with torch.cuda.device_of(scores):
+        smooth_svm_kernel[(triton.cdiv(n_rows, config.rows),)](
+            scores,
+            labels,
+            weight,
+            normalizer,
+            upstream,
+            losses,
+            gradient,
+            n_rows,
+            n,
+            scores.stride(0),
+            0 if upstream is None else upstream.stride(0),
+            ignore_index,
+            k * margin,
+            1 / (k * tau),
+            math.log2(math.e) / (k * tau),
+            tau,
+            K=k,
+            TOP=top,
+            DEGREE=degree,
+            REDUCIBLE=table.reducible_degree(degree),
+            THRESHOLD=None if order is None else 2.0 ** (digits / (k + order)),
+            ROWS=config.rows,
+            LANES=config.lanes,
+            BLOCKS=config.blocks,
+            DEPTH=min(top, config.blocks),
+            SLOTS=triton.next_power_of_2(top),
+            CHUNK=min(triton.next_power_of_2(config.blocks), 16),
+            ALIGN=vector if aligned else 1,
+            STREAM=config.stream,
+            num_warps=config.warps,
+            enable_fp_fusion=True,
+        )
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:
@@ -81,4 +85,7 @@ def scale_(gradient: Tensor, factor: Tensor) -> None:
     block = 4096
     size = gradient.numel()
     if size:
-        scale_kernel[(triton.cdiv(size, block),)](gradient, factor, size, BLOCK=block, num_warps=8)
+        with torch.cuda.device_of(gradient):
+            scale_kernel[(triton.cdiv(size, block),)](
+                gradient, factor, size, BLOCK=block, num_warps=8, enable_fp_fusion=True
+            )

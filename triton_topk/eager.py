@@ -229,7 +229,7 @@ def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
 def _top_polynomial(power: Tensor) -> Tensor:
     """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
     t, _, n_rows = power.shape
-    T, last = power.new_zeros((2, t + 1, n_rows))
+    T, last = power.new_zeros((2, t + 1, n_rows)).unbind(0)
     T[0] = last[0] = 1
     for i in range(t):
         T, last = last, T

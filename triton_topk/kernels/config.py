@@ -37,11 +37,14 @@ def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
     else:
         scores, wide, max_warps = 32, 2, 8
     wanted = _power_of_two(_ceil_div(n, scores * _WARP))
+    stream = wanted > max_warps or degree > 10
     warps = min(wanted, max_warps)
+    if warps == 16 and not stream:
+        # 128 registers a lane instead of 255: fewer blocks have shorter lists
+        wide = 8
     tile = warps * _WARP * wide
     # short rows share a program
     lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
-    stream = wanted > max_warps or degree > 10
     return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
 
 

@@ -93,6 +93,8 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
             f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
             f"got k={loss.k}, order={loss.order}"
         )
+    if obstacle is None and not _kernels().in_range(scores, degree):
+        obstacle = f"cannot hold the coefficients of C={scores.shape[1]} classes for k={loss.k}"
     if loss.backend == "triton" and obstacle is not None:
         raise ValueError(f"backend='triton' {obstacle}")
     return obstacle is None

@@ -217,3 +217,15 @@ def test_no_rows() -> None:
     assert loss.isnan()
     assert scores.grad is not None
     assert scores.grad.shape == (0, 7)
+
+
+def test_more_classes_than_the_coefficients_can_hold() -> None:
+    scores = torch.zeros(1, 1).expand(2, 2**20)
+    labels = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="C=1048576 classes for k=16"):
+        triton_topk.smooth_svm(scores, labels, 16, backend="triton")
+    # without insisting, the eager backend: all scores equal, u_k = k / (C - k)
+    z = 1 + math.log((2**20 - 16) / 16)
+    loss = triton_topk.smooth_svm(scores, labels, 16)
+    assert loss.item() == pytest.approx(z + math.log1p(math.exp(-z)), rel=1e-6)
+    assert launch.in_range(torch.empty(1, 2**20), 5)

@@ -1,5 +1,6 @@
 """Launch configurations: a table keyed by shape and dtype, never by timing."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -46,6 +47,12 @@ def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
     # short rows share a program
     lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
     return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
+
+
+def in_range(n: int, degree: int, dtype: torch.dtype) -> bool:
+    """Whether the polynomial of one lane's scores is in range when they are all equal."""
+    blocks = choose(n, degree, dtype).blocks
+    return math.comb(blocks, min(degree, blocks // 2)) < torch.finfo(torch.float32).max / 100
 
 
 def for_waves_of_64(config: Config) -> Config:

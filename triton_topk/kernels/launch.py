@@ -11,6 +11,10 @@ from triton_topk.kernels.scale import scale_kernel
 from triton_topk.kernels.smooth_svm import smooth_svm_kernel
 
 
+def in_range(scores: Tensor, degree: int) -> bool:
+    return table.in_range(scores.shape[1], degree, scores.dtype)
+
+
 def smooth_svm(
     scores: Tensor,
     labels: Tensor,

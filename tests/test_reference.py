@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import mpmath
 import pytest
@@ -14,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triton_topk.reference import (
+    exact_hard_svm,
+    exact_lq_loss,
     exact_smooth_svm,
     hard_svm,
     log_esp_brute_force,
     log_esp_divide_and_conquer,
     log_esp_summation,
+    lq_loss,
     smooth_svm,
 )
 
@@ -163,7 +167,8 @@ def test_masked_rows_of_the_hard_svm() -> None:
     inf = math.inf
     scores = torch.tensor([[1.0, 2.0, -inf], [-inf, 2.0, 3.0], [-inf, -inf, 3.0]]).requires_grad_()
     losses = hard_svm(scores, torch.tensor([0, 0, 0]), 2)
-    assert losses.tolist() == [0.0, inf, 0.0]
+    assert losses[:2].tolist() == [0.0, inf]
+    assert losses[2].isnan()
     losses[:1].sum().backward()
     assert scores.grad.tolist() == [[0.0] * 3] * 3
 
@@ -244,3 +249,160 @@ def test_cases_are_float32_values_and_come_again() -> None:
             assert case.scores.dtype == torch.float64
             assert (case.scores.float().double() == case.scores).all()
             assert case.scores.gather(1, case.labels[:, None]).isfinite().all(), case.name
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_exact_hard_svm_is_the_limit_of_the_exact_smooth_loss(k: int) -> None:
+    rows = [[0.0, 2.0, 2.0, 2.0, 2.0, -1.0, 3.0], [0.5, 3.0, 2.0, 1.0, 0.25, 0.0, -math.inf]]
+    for row in rows:
+        loss, gradient = exact_hard_svm(row, 0, k, margin=1.0)
+        smooth, smooth_gradient = exact_smooth_svm(row, 0, k, tau=1e-3, margin=1.0)
+        # log sigma_k - log sigma_{k-1} is at most log n from the pivot; the gap of two scores, 0.25 at
+        # least, is 0.25 / (k tau) in the exponent.
+        assert abs(loss - smooth) <= 1e-3 * math.log(7)
+        assert loss > 0
+        for x, limit in zip(smooth_gradient, gradient, strict=True):
+            assert abs(x - limit) < 1e-20
+
+
+def test_exact_hard_svm_known_values() -> None:
+    row = [1.0, 4.0, 3.0, 2.0, 3.0]
+    assert exact_hard_svm(row, 0, 1, margin=1.0) == (4, [-1, 1, 0, 0, 0])
+    # k = 2 and 3 fall on the tie
+    for k in (2, 3):
+        loss, gradient = exact_hard_svm(row, 0, k, margin=0.5)
+        assert [float(x) for x in (loss, *gradient)] == pytest.approx(
+            [0.5 + 2 / k, -1 / k, 0, 0.5 / k, 0, 0.5 / k], rel=1e-15
+        )
+    # the label's own score is not one of the ties
+    assert exact_hard_svm(row, 2, 2, margin=1.0) == (1, [0, 0, -0.5, 0, 0.5])
+    zero = (0, [0, 0, 0, 0, 0])
+    assert exact_hard_svm(row, 1, 1, margin=1.0) == zero, "the corner itself"
+    assert exact_hard_svm(row, 1, 1, margin=0.5) == zero, "beyond"
+
+
+def test_exact_hard_svm_of_masked_classes() -> None:
+    inf = math.inf
+    assert exact_hard_svm([0.0, 1.0, -inf, -inf], 0, 2, margin=1.0) == (0, [0, 0, 0, 0])
+    assert exact_hard_svm([-inf, 1.0, 2.0, -inf], 0, 2, margin=1.0) == (inf, [-0.5, 0.5, 0, 0])
+    loss, gradient = exact_hard_svm([-inf, 1.0, -inf, -inf], 0, 2, margin=1.0)
+    assert all(mpmath.isnan(x) for x in (loss, *gradient))
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_hard_svm_is_exact(k: int) -> None:
+    scores, labels = random_scores(6, 8).requires_grad_(), torch.arange(6)
+    losses = hard_svm(scores, labels, k, margin=0.7)
+    losses.sum().backward()
+    for i, row in enumerate(scores.tolist()):
+        loss, gradient = exact_hard_svm(row, i, k, margin=0.7)
+        assert losses[i].item() == pytest.approx(float(loss), rel=1e-14)
+        assert scores.grad[i].tolist() == pytest.approx([float(x) for x in gradient])
+
+
+QS = (0.0, 1e-7, 1e-3, 0.3, 0.7, 1.0)
+
+
+@pytest.mark.parametrize("q", QS)
+def test_exact_lq_known_values(q: float) -> None:
+    for n in (2, 3, 10):
+        loss, gradient = exact_lq_loss([0.3] * n, 1, q)
+        with mpmath.workdps(60):
+            factor = mpmath.mpf(n) ** -mpmath.mpf(q)
+            expected = (1 - factor) / q if q else mpmath.log(n)
+            assert abs(loss - expected) <= 1e-50
+            for i, x in enumerate(gradient):
+                assert abs(x - factor * (mpmath.mpf(1) / n - (i == 1))) <= 1e-58
+
+
+@pytest.mark.parametrize("gap", [1e-7, 30.0, 1000.0])
+@pytest.mark.parametrize("q", QS)
+def test_exact_lq_of_two_classes(q: float, gap: float) -> None:
+    with mpmath.workdps(1000):
+        small = mpmath.exp(-mpmath.mpf(gap))
+        for row, p in (([gap, 0.0], 1 / (1 + small)), ([0.0, gap], small / (1 + small))):
+            loss, gradient = exact_lq_loss(row, 0, q)
+            expected = (1 - p**q) / q if q else -mpmath.log(p)
+            assert abs(loss / expected - 1) <= 1e-50
+            for x, sign in zip(gradient, (-1, 1), strict=True):
+                assert abs(x / (sign * p**q * (1 - p)) - 1) <= 1e-50
+
+
+def test_exact_lq_goes_to_cross_entropy() -> None:
+    row = [0.3, -40.0, 2.0, -math.inf]
+    for label in range(3):
+        loss, gradient = exact_lq_loss(row, label, 0.0)
+        near, near_gradient = exact_lq_loss(row, label, 1e-30)
+        for x, y in zip((loss, *gradient), (near, *near_gradient), strict=True):
+            # 1 - q log p / 2 + ... and 1 + q log p
+            assert abs(x - y) <= 50e-30 * abs(x)
+
+
+@pytest.mark.parametrize("q", QS)
+def test_exact_lq_gradient_is_the_derivative_of_the_exact_loss(q: float) -> None:
+    row = [0.3, -1.0, 2.0, 0.3, -math.inf]
+    step = mpmath.mpf(10) ** -20
+    for label, truncation in product((1, 2), (None, 1e-3, 0.99)):
+        _, gradient = exact_lq_loss(row, label, q, truncation=truncation)
+        for i in range(4):
+            ends = []
+            for sign in (-1, 1):
+                with mpmath.workdps(60):
+                    moved = [*row[:i], row[i] + sign * step, *row[i + 1 :]]
+                ends.append(exact_lq_loss(moved, label, q, truncation=truncation)[0])
+            with mpmath.workdps(60):
+                # in units of the loss: q = 1e-7 takes 7 of the 60 digits
+                assert abs((ends[1] - ends[0]) / (2 * step) - gradient[i]) < 1e-30
+
+
+@pytest.mark.parametrize("q", QS)
+def test_exact_lq_of_masked_classes(q: float) -> None:
+    inf = math.inf
+    loss, gradient = exact_lq_loss([-inf, 1.0, 1.0], 0, q)
+    assert float(loss) == (1 / q if q else inf)
+    assert gradient == ([0, 0, 0] if q else [-1, 0.5, 0.5])
+    assert exact_lq_loss([1.0, -inf, -inf], 0, q) == (0, [0, 0, 0])
+    assert exact_lq_loss([1.0, 1.0, -inf], 0, q)[1][2] == 0
+    loss, gradient = exact_lq_loss([-inf, -inf], 0, q)
+    assert all(mpmath.isnan(x) for x in (loss, *gradient))
+
+
+@pytest.mark.parametrize("q", QS)
+def test_exact_lq_truncated(q: float) -> None:
+    with mpmath.workdps(60):
+        constant = (1 - mpmath.mpf(0.5) ** q) / q if q else mpmath.log(2)
+    for row in ([0.0, 0.0], [0.0, 1e-7], [0.0, 1000.0], [-math.inf, 0.0]):
+        loss, gradient = exact_lq_loss(row, 0, q, truncation=0.5)
+        assert abs(loss - constant) <= 1e-50
+        assert gradient == [0, 0]
+    assert exact_lq_loss([1e-7, 0.0], 0, q, truncation=0.5) == exact_lq_loss([1e-7, 0.0], 0, q)
+
+
+@pytest.mark.parametrize("truncation", [None, 0.2])
+@pytest.mark.parametrize("q", QS)
+def test_lq_loss_is_exact(q: float, truncation: float | None) -> None:
+    scores, labels = random_scores(12, 8), torch.arange(12) % 7
+    scores[:, 7] = -math.inf
+    scores[0, 0] = -math.inf
+    scores[1, 1] = 1000.0
+    scores[2, 2] = -1000.0
+    scores.requires_grad_()
+    losses = lq_loss(scores, labels, q, truncation=truncation)
+    losses.sum().backward()
+    for i, row in enumerate(scores.tolist()):
+        loss, gradient = exact_lq_loss(row, int(labels[i]), q, truncation=truncation)
+        assert losses[i].item() == pytest.approx(float(loss), rel=1e-13)
+        # autograd has p_y - 1
+        expected = [float(x) for x in gradient]
+        assert scores.grad[i].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_lq_loss_of_narrow_scores_and_nan() -> None:
+    scores = random_scores(3, 6).bfloat16()
+    scores[1, 4] = math.nan
+    labels = torch.tensor([1, 2, 3])
+    losses = lq_loss(scores, labels, 0.7, truncation=0.01)
+    assert losses.dtype == torch.float32
+    assert losses.isnan().tolist() == [False, True, False]
+    wide = lq_loss(scores.double(), labels, 0.7, truncation=0.01)
+    torch.testing.assert_close(losses, wide.float(), equal_nan=True)

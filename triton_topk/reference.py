@@ -1,9 +1,12 @@
-"""Slow, obvious definitions for checks. Each is a formula of the paper; no fast code uses them.
+"""Slow, obvious definitions for checks. Each is a formula of its paper; no fast code uses them.
 
-The paper: Berrada, Zisserman, Kumar, "Smooth Loss Functions for Deep Top-k Classification",
+The top-k losses: Berrada, Zisserman, Kumar, "Smooth Loss Functions for Deep Top-k Classification",
 ICLR 2018. Throughout, sigma_j of a set of scores is the j-th elementary symmetric polynomial of
 their exponentials: the sum, over all subsets of j scores, of the exponential of the subset's sum.
 sigma_0 is 1. A score of -inf is a masked class: its exponential is 0.
+
+The Lq loss: Zhang, Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
+Noisy Labels", NeurIPS 2018. Its p are the softmax of the scores.
 
 The functions on tensors are differentiable by autograd, without NaN for masked classes. They
 compute in the dtype of the scores, in float32 for half precision ones.
@@ -138,12 +141,33 @@ def hard_svm(scores: Tensor, labels: Tensor, k: int, *, margin: float = 1.0) -> 
     """The hard top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = max(0, margin + (s_[k] - s_y)/k), s_[k] the k-th largest score of the classes but y: what
-    the smooth loss becomes as tau goes to 0. Fewer than k unmasked other classes give 0.
+    the smooth loss becomes as tau goes to 0. Fewer than k unmasked other classes give 0, or NaN
+    if the label is masked too.
     """
     own = scores.gather(1, labels[:, None]).squeeze(1)
     pivot = scores.scatter(1, labels[:, None], -torch.inf).topk(k).values[:, -1]
     violation = margin + (pivot - own) / k
-    return violation.masked_fill(pivot.isneginf(), 0).clamp(min=0)
+    few = pivot.isneginf() & ~own.isneginf()
+    return violation.masked_fill(few, 0).clamp(min=0)
+
+
+def lq_loss(scores: Tensor, labels: Tensor, q: float, *, truncation: float | None = None) -> Tensor:
+    """The Lq loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
+
+    L = (1 - p_y^q)/q, for q = 0 its limit -log p_y. With a truncation t it is (1 - t^q)/q, without
+    a gradient, wherever p_y <= t.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    log_p = scores.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
+    losses = _lq_of_log(log_p, q)
+    if truncation is None:
+        return losses
+    log_t = log_p.new_tensor(truncation).log()
+    return torch.where(log_p <= log_t, _lq_of_log(log_t, q), losses)
+
+
+def _lq_of_log(log_p: Tensor, q: float) -> Tensor:
+    return -log_p if q == 0 else -torch.expm1(q * log_p) / q
 
 
 def exact_smooth_svm(
@@ -205,3 +229,69 @@ def _polynomials(e: Sequence[Any], k: int, one: Any) -> list[list[Any]]:
         sigma = [one, *(upper + e_i * lower for lower, upper in pairwise(sigma))]
         found.append(sigma)
     return found
+
+
+def exact_hard_svm(
+    row: Sequence[float], label: int, k: int, *, margin: float, digits: int = 60
+) -> tuple[Any, list[Any]]:
+    """Loss and gradient of `hard_svm` for one row of n floats, as mpmath numbers: the truth.
+
+    Where s_[k] has ties they share its gradient 1/k equally, as they do in the smooth loss at any tau.
+    Where the loss is 0 so is the gradient, also in the corner itself.
+    """
+    import mpmath
+
+    mp = mpmath.mp
+    with mp.workdps(digits):
+        gradient = [mp.zero] * len(row)
+        others = sorted((s for i, s in enumerate(row) if i != label), reverse=True)
+        pivot = others[k - 1]
+        if pivot == -torch.inf:
+            trivial = mp.nan if row[label] == -torch.inf else mp.zero
+            return trivial, [trivial] * len(row)
+
+        violation = margin + (mp.mpf(pivot) - row[label]) / k
+        if violation <= 0:
+            return mp.zero, gradient
+        tied = [i for i, s in enumerate(row) if s == pivot and i != label]
+        gradient[label] = -mp.one / k
+        for i in tied:
+            gradient[i] = mp.one / (k * len(tied))
+        return violation, gradient
+
+
+def exact_lq_loss(
+    row: Sequence[float],
+    label: int,
+    q: float,
+    *,
+    truncation: float | None = None,
+    digits: int = 60,
+) -> tuple[Any, list[Any]]:
+    """Loss and gradient of `lq_loss` for one row of n floats, as mpmath numbers: the truth.
+
+    dL/ds_i = p_y^q (p_i - [i = y]). 1 - p_y is added up from the other classes, so that nothing
+    cancels where p_y is almost 1. A masked label has p_y = 0; a row of masked classes is 0/0, NaN.
+    """
+    import mpmath
+
+    mp = mpmath.mp
+    with mp.workdps(digits):
+        largest = max(row)
+        if largest == -torch.inf:
+            return mp.nan, [mp.nan] * len(row)
+
+        e = [mp.exp(mp.mpf(s) - largest) for s in row]
+        rest = mp.fsum(e[:label] + e[label + 1 :])
+        total = rest + e[label]
+        log_p = -mp.log1p(rest / e[label]) if e[label] else -mp.inf
+
+        def lq_of_log(log_p: Any) -> Any:
+            return -log_p if q == 0 else -mp.expm1(q * log_p) / q
+
+        if truncation is not None and e[label] <= truncation * total:
+            return lq_of_log(mp.log(truncation)), [mp.zero] * len(row)
+        factor = mp.power(e[label] / total, q)
+        gradient = [factor * e_i / total for e_i in e]
+        gradient[label] = -factor * rest / total
+        return lq_of_log(log_p), gradient

@@ -42,7 +42,7 @@ def errors(
         labels = torch.cat([case.labels for case in batch])
         # the operator under reduction "sum", which also gives the single losses
         losses, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, k, tau, margin, -100, order, backend
+            scores, labels, None, None, k, tau, margin, order, -100, backend
         )
         sizes = [len(case.labels) for case in batch]
         ours = zip(losses.split(sizes), gradient.split(sizes), strict=True)

@@ -23,6 +23,7 @@ from triton.runtime.driver import driver
 
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _OPCODE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
@@ -36,9 +37,11 @@ class Case:
     order: int | None = None
     gradient: bool = True
     aligned: bool = True
+    loss: str = "smooth_svm"
 
     def __str__(self) -> str:
-        parts = [f"n{self.n}", f"k{self.k}", str(self.dtype).removeprefix("torch.")]
+        parts = [] if self.loss == "smooth_svm" else [self.loss]
+        parts += [f"n{self.n}", f"k{self.k}", str(self.dtype).removeprefix("torch.")]
         if self.order is not None:
             parts.append(f"order{self.order}")
         if not self.gradient:
@@ -46,6 +49,16 @@ class Case:
         if not self.aligned:
             parts.append("unaligned")
         return "-".join(parts)
+
+    @property
+    def parameters(self) -> Loss:
+        if self.loss == "lq_loss":
+            return Lq(0.7, None, -100, None)
+        if self.loss == "hard_svm":
+            return HardSVM(self.k, 1.5, -100, None)
+        if self.loss == "smooth_svm_lq":
+            return SmoothSVMLq(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, -100, None)
+        return SmoothSVM(self.k, 0.5, 1.5, self.order, -100, None)
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,7 @@ class Code:
 
 def compile_case(case: Case, architecture: str) -> Code:
     """Compile for "sm_90" and the like, or "gfx942"."""
-    degree = case.k if case.order is None else case.k + case.order - 1
-    config = table.choose(case.n, degree, case.dtype)
+    config = launch.choose(case.parameters, case.n, case.dtype)
     if architecture.startswith("sm_"):
         compiled = _compile(case, config, GPUTarget("cuda", int(architecture[3:]), 32))
         return _nvidia(compiled.asm["cubin"], config)
@@ -109,30 +121,26 @@ class _Recorder:
 
 
 def _compile(case: Case, config: table.Config, target: GPUTarget) -> Any:
-    kernel = launch.smooth_svm_kernel
+    kernel = launch.loss_kernel
     recorder = _Recorder(kernel)
     # 32 rows: a multiple of every alignment, and no argument is 1, which Triton would compile in
     scores = torch.zeros(32, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
     dtype = torch.float64 if case.dtype == torch.float64 else torch.float32
     gradient = torch.zeros(32, case.n, dtype=case.dtype) if case.gradient else None
-    launch.smooth_svm_kernel = recorder
+    launch.loss_kernel = recorder
     driver.set_active(_Driver(target))
     try:
-        launch.smooth_svm(
+        launch.run(
             scores,
             torch.zeros(32, dtype=torch.int64),
-            k=case.k,
-            tau=0.5,
-            margin=1.5,
-            ignore_index=-100,
-            order=case.order,
+            case.parameters,
             normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
             losses=torch.zeros(32, dtype=dtype),
             gradient=gradient,
             config=config,
         )
     finally:
-        launch.smooth_svm_kernel = kernel
+        launch.loss_kernel = kernel
     return recorder.compiled
 
 

@@ -741,4 +741,6 @@ def test_module_follows_to():
 
 def test_repr_of_the_module():
     text = repr(SmoothSVMLoss(3, tau=0.5, margin=2.0, reduction="sum", gradient="taylor"))
-    assert text == ("SmoothSVMLoss(k=3, tau=0.5, margin=2.0, reduction='sum', gradient='taylor')")
+    assert text == (
+        "SmoothSVMLoss(k=3, tau=0.5, margin=2.0, ignore_index=-100, reduction='sum', gradient='taylor')"
+    )

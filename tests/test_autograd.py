@@ -12,6 +12,7 @@ from torch import Tensor
 
 from triton_topk import ops, smooth_svm
 from triton_topk.nn import SmoothSVMLoss
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 REDUCTIONS = ("none", "mean", "sum")
 operators = torch.ops.triton_topk
@@ -247,13 +248,13 @@ def test_no_second_derivative(reduction):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_no_gradient_is_computed_where_none_is_wanted(reduction, mode, monkeypatch):
     wanted = []
-    run = ops.eager.smooth_svm
+    run = ops.eager.run
 
     def spy(*args: Any, **kwargs: Any) -> None:
-        wanted.append(kwargs["gradient"] is not None)
+        wanted.append(kwargs.get("gradient") is not None)
         run(*args, **kwargs)
 
-    monkeypatch.setattr(ops.eager, "smooth_svm", spy)
+    monkeypatch.setattr(ops.eager, "run", spy)
     scores, labels = random_scores(5, 11), random_labels(5, n=11)
     expected = smooth_svm(scores, labels, reduction=reduction)
     scores.requires_grad_()
@@ -411,22 +412,28 @@ def test_compiled_segmentation():
 # Registered operators
 
 
-def operator_inputs() -> Iterator[tuple[Tensor, Tensor, Tensor | None, ops.Loss]]:
+def operator_inputs() -> Iterator[tuple[str, Tensor, Tensor, Tensor | None, Loss]]:
     labels = torch.tensor([0, -100, 10, 4, 4])
     weight = torch.linspace(0.5, 2, 11)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        yield (
-            random_scores(5, 11, dtype=dtype),
-            labels,
-            None,
-            ops.Loss(3, 1.0, 1.0, -100, None, None),
-        )
+        scores = random_scores(5, 11, dtype=dtype)
+        yield "smooth_svm", scores, labels, None, SmoothSVM(3, 1.0, 1.0, None, -100, None)
+        yield "lq_loss", scores, labels, None, Lq(0.7, None, -100, None)
     scores = random_scores(5, 11)
-    yield scores, labels.int(), weight, ops.Loss(1, 0.5, 0.0, -100, None, "eager")
-    yield scores, labels, weight, ops.Loss(5, 2.0, 1.0, -100, 2, None)
-    yield random_scores(5, 13)[:, :11], labels, None, ops.Loss(5, 1.0, 1.0, -100, None, None)
-    yield scores[:1], labels[:1], None, ops.Loss(5, 1.0, 1.0, -100, None, None)
-    yield scores[:1].expand(5, 11), labels, None, ops.Loss(10, 1.0, 1.0, -100, None, None)
+    cut = random_scores(5, 13)[:, :11]
+    yield "smooth_svm", scores, labels.int(), weight, SmoothSVM(1, 0.5, 0.0, None, -100, "eager")
+    yield "smooth_svm", scores, labels, weight, SmoothSVM(5, 2.0, 1.0, 2, -100, None)
+    yield "smooth_svm", cut, labels, None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
+    yield "smooth_svm", scores[:1], labels[:1], None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
+    expanded = scores[:1].expand(5, 11)
+    yield "smooth_svm", expanded, labels, None, SmoothSVM(10, 1.0, 1.0, None, -100, None)
+    yield "hard_svm", scores, labels.int(), weight, HardSVM(3, 1.0, -100, "eager")
+    yield "hard_svm", cut, labels, None, HardSVM(5, 0.0, -100, None)
+    yield "lq_loss", scores, labels, weight, Lq(0.0, 0.3, -100, None)
+    yield "lq_loss", expanded, labels, None, Lq(1.0, None, -100, "eager")
+    mixed = SmoothSVMLq(3, 1.0, 1.0, None, 0.7, None, 0.5, -100, None)
+    yield "smooth_svm_lq", scores, labels, weight, mixed
+    yield "smooth_svm_lq", cut, labels, None, mixed._replace(order=2, truncation=0.2)
 
 
 INPUTS = list(operator_inputs())
@@ -434,31 +441,31 @@ INPUTS = list(operator_inputs())
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=range(len(INPUTS)))
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_operator_smooth_svm(inputs, requires_grad):
-    scores, labels, weight, loss = inputs
+def test_operator(inputs, requires_grad):
+    name, scores, labels, weight, loss = inputs
     scores = scores.detach().requires_grad_(requires_grad)
-    torch.library.opcheck(operators.smooth_svm.default, (scores, labels, weight, *loss))
+    torch.library.opcheck(getattr(operators, name).default, (scores, labels, weight, *loss))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=range(len(INPUTS)))
 @pytest.mark.parametrize("normalized", [False, True])
-def test_operator_smooth_svm_with_gradient(inputs, normalized):
-    scores, labels, weight, loss = inputs
+def test_operator_with_gradient(inputs, normalized):
+    name, scores, labels, weight, loss = inputs
     normalizer = torch.tensor(3.0) if normalized else None
-    args = (scores, labels, weight, normalizer, *loss)
-    torch.library.opcheck(operators.smooth_svm_with_gradient.default, args)
+    operator = getattr(operators, f"{name}_with_gradient")
+    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, *loss))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=range(len(INPUTS)))
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("expanded", [False, True])
-def test_operator_smooth_svm_gradient(inputs, normalized, expanded):
-    scores, labels, weight, loss = inputs
+def test_operator_gradient(inputs, normalized, expanded):
+    name, scores, labels, weight, loss = inputs
     normalizer = torch.tensor(3.0) if normalized else None
     n_rows = len(labels)
     upstream = torch.tensor(2.0).expand(n_rows) if expanded else random_scores(n_rows)
-    args = (scores, labels, weight, normalizer, upstream, *loss)
-    torch.library.opcheck(operators.smooth_svm_gradient.default, args)
+    operator = getattr(operators, f"{name}_gradient")
+    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, upstream, *loss))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

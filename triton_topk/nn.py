@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from triton_topk import functional
 
 
-class SmoothSVMLoss(torch.nn.Module):
-    """Smooth top-k SVM loss; see :func:`triton_topk.smooth_svm` for the arguments.
+class _Loss(torch.nn.Module):
+    """A function of scores and labels with fixed options, which are attributes.
 
     `weight` is a buffer: it follows `.to()` and is in the `state_dict`, as in
     `torch.nn.CrossEntropyLoss`.
     """
 
     weight: Tensor | None
+
+    def __init__(
+        self, function: Callable[..., Tensor], weight: Tensor | None, **options: Any
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self._function = function
+        self._options = tuple(options)
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The loss of scores (N, C, ...) for labels (N, ...)."""
+        options = {name: getattr(self, name) for name in self._options}
+        return self._function(scores, labels, weight=self.weight, **options)
+
+    def extra_repr(self) -> str:
+        shown = (name for name in self._options if getattr(self, name) is not None)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+
+class SmoothSVMLoss(_Loss):
+    """Smooth top-k SVM loss; see :func:`triton_topk.smooth_svm` for the arguments."""
 
     def __init__(
         self,
@@ -29,35 +55,94 @@ class SmoothSVMLoss(torch.nn.Module):
         order: int | None = None,
         backend: str | None = None,
     ) -> None:
-        super().__init__()
-        self.k = k
-        self.tau = tau
-        self.margin = margin
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.gradient = gradient
-        self.order = order
-        self.backend = backend
-
-    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of scores (N, C, ...) for labels (N, ...)."""
-        return functional.smooth_svm(
-            scores,
-            labels,
-            self.k,
-            tau=self.tau,
-            margin=self.margin,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            gradient=self.gradient,
-            order=self.order,
-            backend=self.backend,
+        super().__init__(
+            functional.smooth_svm,
+            weight,
+            k=k,
+            tau=tau,
+            margin=margin,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            gradient=gradient,
+            order=order,
+            backend=backend,
         )
 
-    def extra_repr(self) -> str:
-        return (
-            f"k={self.k}, tau={self.tau}, margin={self.margin}, "
-            f"reduction={self.reduction!r}, gradient={self.gradient!r}"
+
+class HardSVMLoss(_Loss):
+    """Top-k hinge loss; see :func:`triton_topk.hard_svm` for the arguments."""
+
+    def __init__(
+        self,
+        k: int = 5,
+        margin: float = 1.0,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            functional.hard_svm,
+            weight,
+            k=k,
+            margin=margin,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            backend=backend,
+        )
+
+
+class LqLoss(_Loss):
+    """Generalised cross-entropy; see :func:`triton_topk.lq_loss` for the arguments."""
+
+    def __init__(
+        self,
+        q: float = 0.7,
+        truncation: float | None = None,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            functional.lq_loss,
+            weight,
+            q=q,
+            truncation=truncation,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            backend=backend,
+        )
+
+
+class SmoothSVMLqLoss(_Loss):
+    """Smooth top-k SVM and Lq in one pass; see :func:`triton_topk.smooth_svm_lq` for the arguments."""
+
+    def __init__(
+        self,
+        k: int = 5,
+        q: float = 0.7,
+        mix: float = 0.5,
+        tau: float = 1.0,
+        margin: float = 1.0,
+        truncation: float | None = None,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        gradient: str = "exact",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            functional.smooth_svm_lq,
+            weight,
+            k=k,
+            q=q,
+            mix=mix,
+            tau=tau,
+            margin=margin,
+            truncation=truncation,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            gradient=gradient,
+            backend=backend,
         )

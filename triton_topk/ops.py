@@ -12,42 +12,39 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cache
-from types import ModuleType
-from typing import Any, NamedTuple
+from functools import cache, partial
+from types import ModuleType, NoneType
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from triton_topk import eager
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 FUSED_MAX_K = 16
 FUSED_MAX_DEGREE = 20
 
-
-class Loss(NamedTuple):
-    """What every operator needs to know of a smooth top-k SVM loss, beside its tensors."""
-
-    k: int
-    tau: float
-    margin: float
-    ignore_index: int
-    order: int | None  # p of the Taylor-type gradient; None: the exact gradient
-    backend: str | None
-
-
-_TENSORS = "Tensor scores, Tensor labels, Tensor? weight"
-_LOSS = "int k, float tau, float margin, int ignore_index, int? order, str? backend"
+# The operators `name`, `name_with_gradient` and `name_gradient` of each loss.
+_LOSSES: dict[str, type[Loss]] = {
+    "smooth_svm": SmoothSVM,
+    "hard_svm": HardSVM,
+    "lq_loss": Lq,
+    "smooth_svm_lq": SmoothSVMLq,
+}
 _library = torch.library.Library("triton_topk", "DEF")
-_library.define(f"smooth_svm({_TENSORS}, {_LOSS}) -> Tensor")
-_library.define(
-    f"smooth_svm_with_gradient({_TENSORS}, Tensor? normalizer, {_LOSS}) -> (Tensor, Tensor)"
-)
-_library.define(
-    f"smooth_svm_gradient({_TENSORS}, Tensor? normalizer, Tensor upstream, {_LOSS}) -> Tensor"
-)
-_library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
 _ops = torch.ops.triton_topk
+
+
+def _schema(parameters: type[Loss]) -> str:
+    """The parameters of a loss in the language of operator schemas."""
+
+    def spell(annotation: Any) -> str:
+        optional = NoneType in get_args(annotation)
+        base = get_args(annotation)[0] if optional else annotation
+        return f"{base.__name__}{'?' if optional else ''}"
+
+    return ", ".join(f"{spell(a)} {name}" for name, a in get_type_hints(parameters).items())
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -87,14 +84,16 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
     if loss.backend == "eager":
         return False
     obstacle = _obstacle_to_triton(scores)
-    degree = loss.k if loss.order is None else loss.k + loss.order - 1
-    if obstacle is None and (loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE):
-        obstacle = (
-            f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
-            f"got k={loss.k}, order={loss.order}"
-        )
-    if obstacle is None and not _kernels().in_range(scores, degree):
-        obstacle = f"cannot hold the coefficients of C={scores.shape[1]} classes for k={loss.k}"
+    if obstacle is None and not isinstance(loss, Lq):
+        order = None if isinstance(loss, HardSVM) else loss.order
+        degree = loss.k if order is None else loss.k + order - 1
+        if loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
+            obstacle = (
+                f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
+                f"got k={loss.k}, order={order}"
+            )
+        elif not isinstance(loss, HardSVM) and not _kernels().in_range(scores, degree):
+            obstacle = f"cannot hold the coefficients of C={scores.shape[1]} classes for k={loss.k}"
     if loss.backend == "triton" and obstacle is not None:
         raise ValueError(f"backend='triton' {obstacle}")
     return obstacle is None
@@ -112,52 +111,43 @@ def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
         )
 
 
-def _run(
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    loss: Loss,
-    *,
-    normalizer: Tensor | None = None,
-    upstream: Tensor | None = None,
-    losses: Tensor | None = None,
-    gradient: Tensor | None = None,
-) -> None:
+def _run(scores: Tensor, labels: Tensor, loss: Loss, **tensors: Tensor | None) -> None:
     _check_labels(labels, scores.shape[1], loss.ignore_index)
-    run = _kernels().smooth_svm if _uses_triton(scores, loss) else eager.smooth_svm
-    run(
-        scores,
-        labels,
-        k=loss.k,
-        tau=loss.tau,
-        margin=loss.margin,
-        ignore_index=loss.ignore_index,
-        order=loss.order,
-        weight=weight,
-        normalizer=normalizer,
-        upstream=upstream,
-        losses=losses,
-        gradient=gradient,
-    )
+    run = _kernels().run if _uses_triton(scores, loss) else eager.run
+    run(scores, labels, loss, **tensors)
 
 
-def _smooth_svm(scores: Tensor, labels: Tensor, weight: Tensor | None, *loss: Any) -> Tensor:
+def _losses(
+    parameters: type[Loss], scores: Tensor, labels: Tensor, weight: Tensor | None, *loss: Any
+) -> Tensor:
     losses = _new_losses(scores)
-    _run(scores, labels, weight, Loss(*loss), losses=losses)
+    _run(scores, labels, parameters(*loss), weight=weight, losses=losses)
     return losses
 
 
-def _smooth_svm_with_gradient(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None, *loss: Any
+def _losses_with_gradient(
+    parameters: type[Loss],
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    normalizer: Tensor | None,
+    *loss: Any,
 ) -> tuple[Tensor, Tensor]:
     losses, gradient = _new_losses(scores), _new_gradient(scores)
     _run(
-        scores, labels, weight, Loss(*loss), normalizer=normalizer, losses=losses, gradient=gradient
+        scores,
+        labels,
+        parameters(*loss),
+        weight=weight,
+        normalizer=normalizer,
+        losses=losses,
+        gradient=gradient,
     )
     return losses, gradient
 
 
-def _smooth_svm_gradient(
+def _gradient(
+    parameters: type[Loss],
     scores: Tensor,
     labels: Tensor,
     weight: Tensor | None,
@@ -169,8 +159,8 @@ def _smooth_svm_gradient(
     _run(
         scores,
         labels,
-        weight,
-        Loss(*loss),
+        parameters(*loss),
+        weight=weight,
         normalizer=normalizer,
         upstream=upstream,
         gradient=gradient,
@@ -185,42 +175,57 @@ def _scale_(gradient: Tensor, factor: Tensor) -> None:
         gradient.mul_(factor)
 
 
-for _name, _function, _fake in (
-    ("smooth_svm", _smooth_svm, lambda scores, *_: _new_losses(scores)),
-    (
-        "smooth_svm_with_gradient",
-        _smooth_svm_with_gradient,
-        lambda scores, *_: (_new_losses(scores), _new_gradient(scores)),
-    ),
-    ("smooth_svm_gradient", _smooth_svm_gradient, lambda scores, *_: _new_gradient(scores)),
-    ("scale_", _scale_, lambda *_: None),
-):
-    _library.impl(_name, _function, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"triton_topk::{_name}", _fake, lib=_library)
-
-
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     scores, labels, weight, *loss = inputs
     ctx.save_for_backward(scores, labels, weight)
     ctx.loss = loss
 
 
-def _recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    scores, labels, weight = ctx.saved_tensors
-    gradient = _ops.smooth_svm_gradient(scores, labels, weight, None, upstream, *ctx.loss)
-    return gradient, *[None] * (2 + len(ctx.loss))
+def _register(name: str, parameters: type[Loss]) -> None:
+    def define(suffix: str, tensors: str, returns: str, function: Any, fake: Any) -> None:
+        _library.define(f"{name}{suffix}({tensors}, {_schema(parameters)}) -> {returns}")
+        _library.impl(f"{name}{suffix}", partial(function, parameters), "CompositeExplicitAutograd")
+        torch.library.register_fake(f"triton_topk::{name}{suffix}", fake, lib=_library)
+
+    inputs = "Tensor scores, Tensor labels, Tensor? weight"
+    define("", inputs, "Tensor", _losses, lambda scores, *_: _new_losses(scores))
+    define(
+        "_with_gradient",
+        f"{inputs}, Tensor? normalizer",
+        "(Tensor, Tensor)",
+        _losses_with_gradient,
+        lambda scores, *_: (_new_losses(scores), _new_gradient(scores)),
+    )
+    define(
+        "_gradient",
+        f"{inputs}, Tensor? normalizer, Tensor upstream",
+        "Tensor",
+        _gradient,
+        lambda scores, *_: _new_gradient(scores),
+    )
+
+    def recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        scores, labels, weight = ctx.saved_tensors
+        of = getattr(_ops, f"{name}_gradient")
+        gradient = of(scores, labels, weight, None, upstream, *ctx.loss)
+        return gradient, *[None] * (2 + len(ctx.loss))
+
+    def no_second_derivative(ctx: Any, upstream: Tensor) -> None:
+        raise NotImplementedError(f"{name} can be differentiated once, not twice")
+
+    torch.library.register_autograd(
+        f"triton_topk::{name}", recompute, setup_context=_save_inputs, lib=_library
+    )
+    torch.library.register_autograd(
+        f"triton_topk::{name}_gradient", no_second_derivative, lib=_library
+    )
 
 
-def _no_second_derivative(ctx: Any, upstream: Tensor) -> None:
-    raise NotImplementedError("smooth_svm can be differentiated once, not twice")
-
-
-torch.library.register_autograd(
-    "triton_topk::smooth_svm", _recompute, setup_context=_save_inputs, lib=_library
-)
-torch.library.register_autograd(
-    "triton_topk::smooth_svm_gradient", _no_second_derivative, lib=_library
-)
+for _name, _parameters in _LOSSES.items():
+    _register(_name, _parameters)
+_library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
+_library.impl("scale_", _scale_, "CompositeExplicitAutograd")
+torch.library.register_fake("triton_topk::scale_", lambda *_: None, lib=_library)
 
 
 class _Reduced(torch.autograd.Function):
@@ -233,13 +238,14 @@ class _Reduced(torch.autograd.Function):
         labels: Tensor,
         weight: Tensor | None,
         normalizer: Tensor | None,
+        name: str,
         loss: Loss,
     ) -> Tensor:
-        losses, ctx.gradient = _ops.smooth_svm_with_gradient(
+        losses, ctx.gradient = getattr(_ops, f"{name}_with_gradient")(
             scores, labels, weight, normalizer, *loss
         )
         ctx.save_for_backward(scores, labels, weight, normalizer)
-        ctx.loss = loss
+        ctx.name, ctx.loss = name, loss
         total: Tensor = losses.sum()
         return total if normalizer is None else total / normalizer
 
@@ -252,14 +258,19 @@ class _Reduced(torch.autograd.Function):
             _ops.scale_(gradient, upstream)
         else:
             scores, labels, weight, normalizer = ctx.saved_tensors
-            gradient = _ops.smooth_svm_gradient(
+            gradient = getattr(_ops, f"{ctx.name}_gradient")(
                 scores, labels, weight, normalizer, upstream.expand(labels.shape), *ctx.loss
             )
-        return gradient, None, None, None, None
+        return gradient, None, None, None, None, None
 
 
-def smooth_svm(
-    scores: Tensor, labels: Tensor, weight: Tensor | None, reduction: str, loss: Loss
+def apply(
+    name: str,
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    loss: Loss,
 ) -> Tensor:
     """The losses (N,) of scores (N, C), or their reduction; differentiable in the scores."""
     normalizer = None
@@ -273,9 +284,9 @@ def smooth_svm(
         and not torch.compiler.is_compiling()
     )
     if stored:
-        total: Tensor = _Reduced.apply(scores, labels, weight, normalizer, loss)  # type: ignore[no-untyped-call]
+        total: Tensor = _Reduced.apply(scores, labels, weight, normalizer, name, loss)  # type: ignore[no-untyped-call]
         return total
-    losses: Tensor = _ops.smooth_svm(scores, labels, weight, *loss)
+    losses: Tensor = getattr(_ops, name)(scores, labels, weight, *loss)
     if reduction == "none":
         return losses
     return losses.sum() if normalizer is None else losses.sum() / normalizer

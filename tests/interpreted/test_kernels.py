@@ -14,6 +14,7 @@ import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
+from triton_topk.parameters import SmoothSVM
 
 # Infinities and NaN that a GPU makes silently and a later selection drops; NumPy, which the
 # interpreter computes with, reports them.
@@ -31,6 +32,7 @@ def run(
     k: int,
     config: Config | None = None,
     order: int | None = None,
+    tau: float = 1.0,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
     """Losses and gradient, from outputs that start as NaN."""
@@ -40,8 +42,8 @@ def run(
     if config is not None:
         blocks = -(-scores.shape[1] // config.lanes)
         kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
-    settings = {"tau": 1.0, "margin": 1.0, "ignore_index": -100, "order": order, **kwargs}
-    backend.smooth_svm(scores, labels, k=k, losses=losses, gradient=gradient, **settings)
+    loss = SmoothSVM(k, tau, 1.0, order, -100, None)
+    backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
     return losses, gradient
 
 

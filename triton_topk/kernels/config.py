@@ -24,8 +24,11 @@ class Config:
 
 
 @lru_cache(maxsize=1024)
-def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
-    """The configuration for rows of n scores and polynomials of this degree, for warps of 32."""
+def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Config:
+    """The configuration for rows of n scores and polynomials of this degree, for warps of 32.
+
+    mixed: two losses of the same scores, which both have to be weighed again for the gradient.
+    """
     # What fits the registers of a lane without spilling: `scores` of the row, and of each block `wide`
     # scores, every one with a polynomial and a list of its own.  Beyond degree 10 these alone fill them.
     vector = _VECTOR_BYTES // dtype.itemsize
@@ -37,6 +40,9 @@ def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
         scores, wide, max_warps = 32, 4, 8
     else:
         scores, wide, max_warps = 32, 2, 8
+    if mixed:
+        # 16 warps have 128 registers a lane
+        max_warps = min(max_warps, 8)
     wanted = _power_of_two(_ceil_div(n, scores * _WARP))
     stream = wanted > max_warps or degree > 10
     warps = min(wanted, max_warps)
@@ -44,8 +50,11 @@ def choose(n: int, degree: int, dtype: torch.dtype) -> Config:
         # 128 registers a lane instead of 255: fewer blocks have shorter lists
         wide = 8
     tile = warps * _WARP * wide
+    short = n <= 2 * tile
+    if mixed and (short or degree > 10):
+        tile //= 2
     # short rows share a program
-    lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
+    lanes = max(16, _power_of_two(_ceil_div(n * wide, scores))) if short else tile
     return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
 
 

@@ -1,4 +1,4 @@
-"""The smooth top-k SVM loss and its gradient, one pass over the scores.
+"""The smooth top-k SVM loss inside a kernel.
 
 Scores s, label y, others = all classes but y, e_i = exp(s_i / (k tau)), sigma_j = the j-th elementary
 symmetric polynomial of the others' e:
@@ -20,34 +20,19 @@ from triton_topk.kernels.polynomial import (
     powers_of_one,
     product_over_lanes,
 )
-from triton_topk.kernels.select import insert, take_top
 
-_LOG2_E = tl.constexpr(1.4426950408889634)
-_LN_2 = tl.constexpr(0.6931471805599453)
-# Stands for a masked class where a difference of two -inf would be NaN.
-_LOWEST = tl.constexpr(-1.0e38)
 # exp2 of it is still in range after a multiplication by u_j.
 _EXPONENT_CAP = tl.constexpr(115.0)
 
 
 @triton.jit
-def _load_block(here, offset, left, label, active, lane, ACC: tl.constexpr, MASKED: tl.constexpr):
-    """Scores of the others in columns offset + lane; -inf for the label and outside the row."""
-    inside = active[:, None]
-    if MASKED:
-        inside = inside & (lane < left)[None, :]
-    x = tl.load(here + offset, mask=inside, other=float("-inf")).to(ACC)
-    return tl.where(lane[None, :] == (label - offset)[:, None], float("-inf"), x)
-
-
-@triton.jit
-def _weigh(x, p, rate):
+def weigh(x, p, rate):
     """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits."""
     return tl.exp2((x - p[:, None]) * rate)
 
 
 @triton.jit
-def _include_rest(q, count, e, x, floor):
+def include_rest(q, count, e, x, floor):
     """Multiply the rest (below the smallest of Top) into q; count Top and its ties.
 
     NaN counts as rest and so reaches every number of its row.
@@ -57,9 +42,7 @@ def _include_rest(q, count, e, x, floor):
 
 
 @triton.jit
-def _rest_polynomial(
-    q, count, e_floor, K: tl.constexpr, TOP: tl.constexpr, REDUCIBLE: tl.constexpr
-):
+def rest_polynomial(q, count, e_floor, K: tl.constexpr, TOP: tl.constexpr, REDUCIBLE: tl.constexpr):
     """r_j = s^j sigma_j(all but Top), and log2 s.
 
     s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact.  Ties of Top's smallest value
@@ -79,7 +62,7 @@ def _rest_polynomial(
 
 
 @triton.jit
-def _top_polynomial(v, rate):
+def top_polynomial(v, rate):
     """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
     # 1, or NaN where the largest score is +inf
     one = tl.exp2((v[0] - v[0]) * rate)
@@ -93,7 +76,7 @@ def _top_polynomial(v, rate):
 
 
 @triton.jit
-def _combine(T, r, v, p, log2_s, rate, K: tl.constexpr):
+def combine(T, r, v, p, log2_s, rate, K: tl.constexpr):
     """u_j = sigma_{j-1} / sigma_j in pivot units, the weights of Top at degree K, S_{K-1} and S_K.
 
     s^J sigma_J = sum_m T_m exp(D_m) r_{J-m}, D_m = d_1 + ... + d_m, d_i = (v_i - p) / (k tau) + log s, is kept
@@ -160,7 +143,7 @@ def _include_term(total, weight, r, m: tl.constexpr, J: tl.constexpr):
 
 
 @triton.jit
-def _top_gradient(V, T, weight, r, S_below, S_K, v, p, log2_s, rate, K: tl.constexpr):
+def top_gradient(V, T, weight, r, S_below, S_K, v, p, log2_s, rate, K: tl.constexpr):
     """P_K(i) - P_{K-1}(i) of every i in Top, from leave-one-out polynomials of Top.
 
     keep_j = sigma_j(Top without i) / sigma_j(Top) = 1 - P_j, P_j = w_j keep_{j-1}, w_j = e_i T_{j-1} / T_j, upwards
@@ -197,7 +180,7 @@ def _top_gradient(V, T, weight, r, S_below, S_K, v, p, log2_s, rate, K: tl.const
 
 
 @triton.jit
-def _top_gradient_taylor(V, u, p, rate, K: tl.constexpr, THRESHOLD: tl.constexpr):
+def top_gradient_taylor(V, u, p, rate, K: tl.constexpr, THRESHOLD: tl.constexpr):
     """P_K(i) - P_{K-1}(i) of every i in Top as the paper does it (section 3.3 and appendix D).
 
     Where e u_K < THRESHOLD the recursion P_j = e u_j (1 - P_{j-1}); else the series of order p that this
@@ -217,7 +200,7 @@ def _top_gradient_taylor(V, u, p, rate, K: tl.constexpr, THRESHOLD: tl.constexpr
 
 
 @triton.jit
-def _gradient_polynomial(u, g, K: tl.constexpr):
+def gradient_polynomial(u, g, K: tl.constexpr):
     """Coefficients of g (P_K - P_{K-1}) in e: g (-1)^(m-1) u_{K-1} ... u_{K-m+1} (u_K - u_{K-m}), u_0 = 0."""
     out = ()
     product = g
@@ -228,7 +211,7 @@ def _gradient_polynomial(u, g, K: tl.constexpr):
 
 
 @triton.jit
-def _horner(coefficients, e):
+def horner(coefficients, e):
     """sum_m c_m e^m, m = 1..K."""
     total = coefficients[len(coefficients) - 1][:, None] * e
     for i in tl.static_range(1, len(coefficients)):
@@ -237,7 +220,7 @@ def _horner(coefficients, e):
 
 
 @triton.jit
-def _stack(values, SLOTS: tl.constexpr):
+def stack(values, SLOTS: tl.constexpr):
     """[ROWS, SLOTS] of row quantities; further slots repeat the last."""
     slot = tl.arange(0, SLOTS)[None, :]
     out = values[len(values) - 1][:, None] + tl.zeros([1, SLOTS], values[0].dtype)
@@ -247,226 +230,6 @@ def _stack(values, SLOTS: tl.constexpr):
 
 
 @triton.jit
-def _last_top(G, LAST: tl.constexpr):
+def last_top(G, LAST: tl.constexpr):
     slot = tl.arange(0, G.shape[1])[None, :]
     return tl.sum(tl.where(slot == LAST, G, 0.0), axis=1)
-
-
-@triton.jit
-def _store_block(
-    there, offset, left, e, e_floor, G_floor, coefficients, inside, lane, MASKED: tl.constexpr
-):
-    """The gradient of the rest; a tie of Top's smallest value gets that value's."""
-    out = tl.where(e == e_floor[:, None], G_floor[:, None], _horner(coefficients, e))
-    mask = inside[:, None]
-    if MASKED:
-        mask = mask & (lane < left)[None, :]
-    tl.store(there + offset, out.to(there.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _store_top(
-    scores,
-    scores_start,
-    gradient,
-    gradient_start,
-    origin,
-    V,
-    G,
-    label,
-    n,
-    inside,
-    LANES: tl.constexpr,
-    BLOCKS,
-    CHUNK: tl.constexpr,
-):
-    """The gradient of Top: wherever a lane that gave one of its values holds that value."""
-    for first in range(0, BLOCKS, CHUNK):
-        block = first + tl.arange(0, CHUNK)
-        column = origin[:, :, None] + (block * LANES)[None, None, :]
-        x = tl.load(
-            scores + scores_start[:, None, None] + column,
-            mask=inside[:, None, None] & (column < n),
-            other=float("-inf"),
-        ).to(V.dtype)
-        tl.store(
-            gradient + gradient_start[:, None, None] + column,
-            (G[:, :, None] + tl.zeros_like(x)).to(gradient.dtype.element_ty),
-            mask=(x == V[:, :, None]) & (column != label[:, None, None]),
-        )
-
-
-@triton.jit
-def smooth_svm_kernel(
-    scores,
-    labels,
-    weight,
-    normalizer,
-    upstream,
-    losses,
-    gradient,
-    n_rows,
-    n,
-    scores_stride,
-    upstream_stride,
-    ignore_index,
-    margin: "fp64",  # k * margin
-    inverse: "fp64",  # 1 / (k tau)
-    rate: "fp64",  # log2(e) / (k tau)
-    tau: "fp64",
-    K: tl.constexpr,
-    TOP: tl.constexpr,
-    DEGREE: tl.constexpr,
-    REDUCIBLE: tl.constexpr,
-    THRESHOLD: tl.constexpr,
-    ROWS: tl.constexpr,
-    LANES: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    SLOTS: tl.constexpr,
-    CHUNK: tl.constexpr,
-    ALIGN: tl.constexpr,
-    STREAM: tl.constexpr,
-):
-    ACC: tl.constexpr = tl.float64 if scores.dtype.element_ty == tl.float64 else tl.float32
-    rate = tl.full([1], rate, ACC)
-    tau = tl.full([1], tau, ACC)
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    # multiples of ALIGN, in terms that the compiler sees through on every target
-    n = n // ALIGN * ALIGN
-    scores_stride = scores_stride // ALIGN * ALIGN
-    lane = tl.arange(0, LANES)
-    scores_start = row * scores_stride
-    gradient_start = row * n
-    here = scores + scores_start[:, None] + lane[None, :]
-
-    label = tl.load(labels + row, mask=inside, other=0).to(tl.int64)
-    active = inside & (label != ignore_index)
-    known = active & (label >= 0) & (label < n)
-    s_y = tl.load(scores + scores_start + label, mask=known, other=float("nan")).to(ACC)
-    # +inf is NaN, as in cross-entropy; an ignored row is a row of masked classes
-    s_y = tl.where(s_y == float("inf"), float("nan"), s_y)
-    s_y = tl.where(active, s_y, 0.0)
-    label = tl.where(known, label, -1).to(tl.int32)
-
-    blocks = ()
-    if STREAM:
-        lists = ()
-        for _ in tl.static_range(DEPTH):
-            lists = lists + (tl.full([ROWS, LANES], float("-inf"), ACC),)
-        for offset in range(0, n, LANES):
-            x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
-            lists = insert(lists, x, DEPTH)
-    else:
-        lists = ()
-        for b in tl.static_range(BLOCKS):
-            x = _load_block(
-                here, b * LANES, n - b * LANES, label, active, lane, ACC, b == BLOCKS - 1
-            )
-            lists = insert(lists, x, DEPTH)
-            blocks = blocks + (x,)
-    v, origin = take_top(lists, TOP, SLOTS)
-    few = v[K - 1] == float("-inf")
-    p = tl.where(few, 0.0, v[K - 1])
-    floor = v[TOP - 1]
-    e_floor = tl.exp2((floor - p) * rate)
-
-    q = ()
-    for _ in tl.static_range(DEGREE):
-        q = q + (tl.zeros([ROWS, LANES], ACC),)
-    count = tl.zeros([ROWS, LANES], tl.int32)
-    weighed = ()
-    if STREAM:
-        for offset in range(0, n, LANES):
-            x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
-            q, count = _include_rest(q, count, _weigh(x, p, rate), x, floor)
-    else:
-        for b in tl.static_range(BLOCKS):
-            e = _weigh(blocks[b], p, rate)
-            q, count = _include_rest(q, count, e, blocks[b], floor)
-            weighed = weighed + (e,)
-    r, log2_s = _rest_polynomial(q, count, e_floor, K, TOP, REDUCIBLE)
-
-    finite = ()
-    for i in tl.static_range(TOP):
-        finite = finite + (tl.maximum(v[i], _LOWEST),)
-    T = _top_polynomial(finite, rate)
-    u, top_weight, S_below, S_K = _combine(T, r, finite, p, log2_s, rate, K)
-
-    # z in float64: where tau is small, margin + (p - s_y) / k cancels
-    linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
-    z = (linear - (tl.log2(u[K - 1]) * _LN_2).to(tl.float64)).to(ACC)
-    small = tl.exp2(-tl.abs(z) * _LOG2_E)
-    sum_ = 1.0 + small
-    log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / (sum_ - 1.0)))
-    trivial = 0.0 * (r[0] + finite[0] + s_y)
-    scale = tl.full([ROWS], 1.0, ACC)
-    if weight is not None:
-        scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
-    if losses is not None:
-        loss = tl.where(few, trivial, tau * (tl.maximum(z, 0.0) + log1p))
-        tl.store(losses + row, loss * scale, mask=inside)
-    if gradient is not None:
-        if normalizer is not None:
-            scale = scale / tl.load(normalizer).to(ACC)
-        if upstream is not None:
-            scale = scale * tl.load(upstream + row * upstream_stride, mask=inside, other=0.0).to(
-                ACC
-            )
-        scale = tl.where(active, scale, 0.0)
-        g = tl.where(z > 0, 1.0, small) / (K * sum_)
-        g = tl.where(few, trivial, g) * scale
-        usable = ()
-        for j in tl.static_range(DEGREE):
-            usable = usable + (tl.where(few, 0.0, u[j]),)
-        coefficients = _gradient_polynomial(usable, g, K)
-
-        V = _stack(finite, SLOTS)
-        if THRESHOLD is None:
-            G = _top_gradient(V, T, top_weight, r, S_below, S_K, finite, p, log2_s, rate, K)
-        else:
-            G = _top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
-        G = tl.where(few[:, None], g[:, None], g[:, None] * G)
-        G_floor = _last_top(G, TOP - 1)
-
-        there = gradient + gradient_start[:, None] + lane[None, :]
-        if STREAM:
-            for offset in range(0, n, LANES):
-                x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
-                e = _weigh(x, p, rate)
-                _store_block(
-                    there, offset, n - offset, e, e_floor, G_floor, coefficients, inside, lane, True
-                )
-        else:
-            for b in tl.static_range(BLOCKS):
-                _store_block(
-                    there,
-                    b * LANES,
-                    n - b * LANES,
-                    weighed[b],
-                    e_floor,
-                    G_floor,
-                    coefficients,
-                    inside,
-                    lane,
-                    b == BLOCKS - 1,
-                )
-        # what follows overwrites some of these, from other threads
-        tl.debug_barrier()
-        _store_top(
-            scores,
-            scores_start,
-            gradient,
-            gradient_start,
-            origin,
-            V,
-            G,
-            label,
-            n,
-            active,
-            LANES,
-            BLOCKS,
-            CHUNK,
-        )
-        tl.store(gradient + gradient_start + label, (-g).to(gradient.dtype.element_ty), mask=known)

@@ -13,23 +13,13 @@ import math
 import torch
 from torch import Tensor
 
+from triton_topk.eager.rows import Rows
+from triton_topk.parameters import SmoothSVM
 
-def rows(
-    others: Tensor,
-    n: int,
-    label: Tensor,
-    s_y: Tensor,
-    k: int,
-    tau: float,
-    margin: float,
-    order: int | None,
-    scale: Tensor | None,
-    out: Tensor | None,
-) -> Tensor:
-    """Losses (N,); fills `out` (N, n), n the number of classes, with their gradient times `scale`.
 
-    others: (N, width >= n), -inf for the label; overwritten.  label: (N, 1).
-    """
+def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
+    k, tau, margin, order = loss.k, loss.tau, loss.margin, loss.order
+    others, n, label, s_y, scale, out = rows
     rate = 1 / (k * tau)
     top = others.topk(k, dim=1).values
     p = top[:, -1]
@@ -46,15 +36,15 @@ def rows(
     linear = (k * margin + (p - s_y)) * rate
     z = linear - u[k - 1].log() - log_theta
     trivial = 0 * (top[:, 0].clamp(min=torch.finfo(p.dtype).min) + s_y)
-    loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
+    losses = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:
-        return loss
+        return losses
     g = g * scale
     G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k)
     torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G, out=out)
     out.scatter_(1, label, -g.unsqueeze(1))
-    return loss
+    return losses
 
 
 def _balance(log_e: Tensor, k: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""The smooth top-k SVM loss and its gradient in plain PyTorch: any device, any k.
+"""The smooth top-k SVM loss and its gradient in plain PyTorch: any k.
 
 The algorithm and the names are those of docs/algorithm.md and of kernels/smooth_svm.py.  Row
 quantities are stored with the row last, (degree, N), so that each step on all rows is one contiguous
-operation; scores are (N, C).  No step waits for a GPU.
+operation; scores are (N, C).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triton_topk import eager_large
+from triton_topk.eager import large_k
+from triton_topk.eager.rows import Rows
+from triton_topk.parameters import SmoothSVM
 
 # Beyond, the coefficients need the range of float64; far beyond, a normalisation of their own.
-_MAX_K_FLOAT32 = 50
+MAX_K_FLOAT32 = 50
 _MAX_K = 256
 # A product of two polynomials is in range while no coefficient passes this.
 _COEFFICIENT_LIMIT = {torch.float32: 1e30, torch.float64: 1e250}
@@ -27,94 +29,17 @@ _EXPONENT_CAP = {torch.float32: 80.0, torch.float64: 600.0}
 _TREE_WIDTH = 64
 
 
-# What happens here has no history; not tracking it makes small operations a sixth cheaper.
-@torch.inference_mode()
-def smooth_svm(
-    scores: Tensor,
-    labels: Tensor,
-    *,
-    k: int,
-    tau: float,
-    margin: float,
-    ignore_index: int,
-    order: int | None,
-    weight: Tensor | None = None,
-    normalizer: Tensor | None = None,
-    upstream: Tensor | None = None,
-    losses: Tensor | None = None,
-    gradient: Tensor | None = None,
-) -> None:
-    """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
-
-    The gradient is that of sum_i losses_i upstream_i / normalizer.  order: None for the exact gradient,
-    else p of the Taylor-type one.
-    """
-    double = scores.dtype == torch.float64 or k > _MAX_K_FLOAT32
-    dtype = torch.float64 if double else torch.float32
-    n = scores.shape[1]
-    active = labels != ignore_index
-    known = active & (labels >= 0) & (labels < n)
-    label = labels.where(known, 0).unsqueeze(1)
-
-    others = _padded(scores, dtype)
-    if labels.device.type != "cpu" or not active.all():
-        # an ignored row is a row of masked classes, whatever it holds
-        others.masked_fill_(~active.unsqueeze(1), -math.inf)
-    s_y = others.gather(1, label)[:, 0]
-    s_y = s_y.masked_fill((s_y == math.inf) | ~known, math.nan).masked_fill(~active, 0)
-    others.scatter_(1, label, -math.inf)
-
-    scale = active.to(dtype)
-    if weight is not None:
-        scale = scale * weight.to(dtype)[label[:, 0]]
-    gradient_scale = None
-    if gradient is not None:
-        gradient_scale = scale
-        if normalizer is not None:
-            gradient_scale = gradient_scale / normalizer
-        if upstream is not None:
-            gradient_scale = gradient_scale * upstream
-        gradient_scale = torch.where(active, gradient_scale, 0)
-
-    rows = eager_large.rows if k > _MAX_K else _rows
-    if gradient is None:
-        loss = rows(others, n, label, s_y, k, tau, margin, order, None, None)
-    else:
-        out = gradient if gradient.dtype == dtype else torch.empty_like(gradient, dtype=dtype)
-        loss = rows(others, n, label, s_y, k, tau, margin, order, gradient_scale, out)
-        if out is not gradient:
-            gradient.copy_(out)
-    if losses is not None:
-        losses.copy_(loss * scale)
-
-
-def _padded(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy of the scores with masked classes added, to a width that a product tree likes."""
-    n_rows, n = scores.shape
+def padded_width(n: int) -> int:
+    """A width for rows of n scores that a product tree likes."""
     unit = min(_TREE_WIDTH, 1 << (n - 1).bit_length())
-    width = -(-n // unit) * unit
-    out = scores.new_empty((n_rows, width), dtype=dtype)
-    out[:, :n] = scores
-    out[:, n:] = -math.inf
-    return out
+    return -(-n // unit) * unit
 
 
-def _rows(
-    others: Tensor,
-    n: int,
-    label: Tensor,
-    s_y: Tensor,
-    k: int,
-    tau: float,
-    margin: float,
-    order: int | None,
-    scale: Tensor | None,
-    out: Tensor | None,
-) -> Tensor:
-    """Losses (N,); fills `out` (N, n), n the number of classes, with their gradient times `scale`.
-
-    others: (N, width >= n), -inf for the label; overwritten.  label: (N, 1).
-    """
+def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
+    k, tau, margin, order = loss.k, loss.tau, loss.margin, loss.order
+    if k > _MAX_K:
+        return large_k.compute(rows, loss)
+    others, n, label, s_y, scale, out = rows
     rate = 1 / (k * tau)
     degree = k if order is None else k + order - 1
     top, where = _largest(others, _top_size(k, n - 1))
@@ -134,10 +59,10 @@ def _rows(
     linear = (k * margin + (p.double() - s_y.double())) * rate
     z = (linear - u[k - 1].log()).to(p.dtype)
     trivial = 0 * (v[0] + s_y)
-    loss = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
+    losses = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:
-        return loss
+        return losses
 
     g = g * scale
     _horner(_gradient_coefficients(u, g, k, few), e[:, :n], out)
@@ -149,7 +74,7 @@ def _rows(
     # A column of padding, in rows with few classes left: its gradient is 0, and so is the label's yet.
     out.scatter_(1, torch.where(where < n, where, label), G.t())
     out.scatter_(1, label, -g.unsqueeze(1))
-    return loss
+    return losses
 
 
 def _top_size(k: int, others: int) -> int:

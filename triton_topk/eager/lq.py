@@ -1,0 +1,62 @@
+"""The generalised cross-entropy Lq in plain PyTorch.
+
+With z = log sum_{i != y} exp(s_i) - s_y: p_y = sigmoid(-z), log p_y = -softplus(z),
+
+    L = (1 - p_y^q) / q      dL/ds_i = p_y^q (1 - p_y) exp(s_i) / sum_{j != y} exp(s_j)      dL/ds_y = -p_y^q (1 - p_y)
+
+Nothing is subtracted from 1 that is close to it, so all of these keep their digits at p_y = 0 and 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from triton_topk.eager.rows import Rows
+from triton_topk.parameters import Lq
+
+
+def compute(rows: Rows, loss: Lq) -> Tensor:
+    losses, softmax, g = row_summary(rows, loss)
+    if rows.out is not None and rows.scale is not None:
+        g = g * rows.scale
+        torch.mul(softmax[:, : rows.n], g.unsqueeze(1), out=rows.out)
+        rows.out.scatter_(1, rows.label, -g.unsqueeze(1))
+    return losses
+
+
+def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses (N,), the softmax of the others (N, width) and -dL/ds_y (N,); overwrites the label's column."""
+    others, s_y = rows.others, rows.s_y
+    # Stands for the label, so that a row of masked classes is no case of its own.
+    lowest = torch.finfo(others.dtype).min
+    others.scatter_(1, rows.label, lowest)
+    largest = others.amax(1)
+    softmax = others.softmax(1)
+    # The largest class has the share 1 / sum exp(s_i - largest).  In float64: exp(z) is wrong by what
+    # rounds z.
+    z = (largest.double() - s_y.double()) - softmax.amax(1).double().log()
+    # no class left at all: as cross-entropy of a row of -inf
+    z = z.masked_fill((s_y == -math.inf) & (largest == lowest), math.nan)
+    # beyond the threshold it is z, to the last digit of float64
+    minus_log_p = F.softplus(z, threshold=40)
+    losses, p_to_q = lq_of(minus_log_p, loss.q)
+    g = p_to_q * z.sigmoid()
+    if loss.truncation is not None:
+        cut = minus_log_p >= -math.log(loss.truncation)
+        losses = losses.masked_fill(cut, loss.truncated_loss)
+        g = g.masked_fill(cut, 0)
+    return losses.to(others.dtype), softmax, g.to(others.dtype)
+
+
+def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """(1 - p^q) / q and p^q of -log p, continuous in q."""
+    if q < torch.finfo(minus_log_p.dtype).tiny:
+        return minus_log_p, torch.ones_like(minus_log_p)
+    x = q * minus_log_p
+    # Below, (1 - exp(-x)) / x is 1, and dividing by q would leave the floating-point range.
+    small = x < torch.finfo(x.dtype).eps / 2
+    return torch.where(small, minus_log_p, -torch.expm1(-x) / q), torch.exp(-x)

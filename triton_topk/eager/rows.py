@@ -1,0 +1,69 @@
+"""What all losses share in plain PyTorch: labels, masked classes, weights, the scale of the gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """The scores of the classes other than the label, and where their gradient goes."""
+
+    others: Tensor  # (N, width >= n), may be overwritten; -inf: the label, masked, ignored, padding
+    n: int  # number of classes
+    label: Tensor  # (N, 1)
+    s_y: Tensor  # (N,); NaN if +inf or of no class, 0 in an ignored row
+    scale: Tensor | None  # (N,), of the gradient
+    out: Tensor | None  # (N, n), the gradient
+
+
+def prepare(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    dtype: torch.dtype,
+    width: int,
+    ignore_index: int,
+    weight: Tensor | None,
+    normalizer: Tensor | None,
+    upstream: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Rows, Tensor]:
+    """The rows in `dtype`, and the factor of each loss (N,)."""
+    n = scores.shape[1]
+    active = labels != ignore_index
+    known = active & (labels >= 0) & (labels < n)
+    label = labels.where(known, 0).unsqueeze(1)
+
+    others = _padded(scores, dtype, width)
+    if labels.device.type != "cpu" or not active.all():
+        # an ignored row is a row of masked classes, whatever it holds
+        others.masked_fill_(~active.unsqueeze(1), -math.inf)
+    s_y = others.gather(1, label)[:, 0]
+    s_y = s_y.masked_fill((s_y == math.inf) | ~known, math.nan).masked_fill(~active, 0)
+    others.scatter_(1, label, -math.inf)
+
+    factor = active.to(dtype)
+    if weight is not None:
+        factor = factor * weight.to(dtype)[label[:, 0]]
+    scale = None
+    if out is not None:
+        scale = factor
+        if normalizer is not None:
+            scale = scale / normalizer
+        if upstream is not None:
+            scale = scale * upstream
+        scale = torch.where(active, scale, 0)
+    return Rows(others, n, label, s_y, scale, out), factor
+
+
+def _padded(scores: Tensor, dtype: torch.dtype, width: int) -> Tensor:
+    """A copy of the scores with masked classes added."""
+    n_rows, n = scores.shape
+    out = scores.new_empty((n_rows, width), dtype=dtype)
+    out[:, :n] = scores
+    out[:, n:] = -math.inf
+    return out

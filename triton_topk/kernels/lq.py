@@ -1,0 +1,56 @@
+"""The generalised cross-entropy Lq inside a kernel, from the (largest, sum) summary of a softmax.
+
+With the others' largest score m and total = sum_{i != y} exp(s_i - m), the odds against the label are
+exp(m - s_y) total, log p_y = -softplus(z) and 1 - p_y = sigmoid(z) of their logarithm z:
+
+    L = (1 - p_y^q) / q      -dL/ds_y = p_y^q (1 - p_y)      dL/ds_i = -dL/ds_y exp(s_i - m) / total
+"""
+
+import triton
+import triton.language as tl
+
+from triton_topk.kernels.logistic import LOG2_E, logistic
+
+# Stands for a masked class where a difference of two -inf would be NaN.
+LOWEST = tl.constexpr(-1.0e38)
+
+
+@triton.jit
+def softmax_weight(x, largest):
+    """exp(x - largest)."""
+    return tl.exp2((x - largest) * LOG2_E)
+
+
+@triton.jit
+def include_softmax(total, before, after, x):
+    """The sum of a lane's exponentials, relative to its largest score rounded up, after x has come.
+
+    before, after: its largest score without and with x.  In whole units the reference moves seldom, and
+    each move leaves less of what the earlier ones have rounded.
+    """
+    before = softmax_reference(before)
+    after = softmax_reference(after)
+    return total * softmax_weight(before, after) + softmax_weight(x, after)
+
+
+@triton.jit
+def softmax_reference(largest):
+    return tl.ceil(tl.maximum(largest, LOWEST))
+
+
+@triton.jit
+def lq_row(total, largest, s_y, q, cut, truncated, TRUNCATED: tl.constexpr):
+    """The loss and -dL/ds_y.  cut: -log of the truncation, beyond which the loss is `truncated`."""
+    minus_log_p, miss = logistic(largest.to(tl.float64) - s_y.to(tl.float64), total)
+    # (1 - p^q) / q = -log p (1 - exp(-x)) / x, where the last factor goes to 1 with q
+    x = tl.where(q > 0, q * minus_log_p, 0.0)
+    p_to_q = tl.exp2(-x * LOG2_E)
+    # (1 - u) / -log u is that factor for the u there is, exp(-x) or not quite
+    factor = tl.where(p_to_q == 1.0, 1.0, (1.0 - p_to_q) / -tl.log(p_to_q))
+    loss = tl.where(x > 1.0, (1.0 - p_to_q) / q, minus_log_p * factor)
+    slope = p_to_q * miss
+    if TRUNCATED:
+        outside = minus_log_p >= cut
+        loss = tl.where(outside, truncated, loss)
+        slope = tl.where(outside, 0.0, slope)
+    return loss, slope

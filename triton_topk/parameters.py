@@ -1,0 +1,68 @@
+"""What the operators of each loss are given beside their tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class SmoothSVM(NamedTuple):
+    """The smooth top-k SVM loss."""
+
+    k: int
+    tau: float
+    margin: float
+    order: int | None  # p of the Taylor-type gradient; None: the exact gradient
+    ignore_index: int
+    backend: str | None
+
+
+class HardSVM(NamedTuple):
+    """The top-k hinge loss."""
+
+    k: int
+    margin: float
+    ignore_index: int
+    backend: str | None
+
+
+class Lq(NamedTuple):
+    """The generalised cross-entropy."""
+
+    q: float
+    truncation: float | None
+    ignore_index: int
+    backend: str | None
+
+    @property
+    def truncated_loss(self) -> float:
+        """The loss at p_y = truncation."""
+        assert self.truncation is not None
+        if self.q == 0:
+            return -math.log(self.truncation)
+        return -math.expm1(self.q * math.log(self.truncation)) / self.q
+
+
+class SmoothSVMLq(NamedTuple):
+    """mix * SmoothSVM + (1 - mix) * Lq."""
+
+    k: int
+    tau: float
+    margin: float
+    order: int | None
+    q: float
+    truncation: float | None
+    mix: float
+    ignore_index: int
+    backend: str | None
+
+    @property
+    def svm(self) -> SmoothSVM:
+        return SmoothSVM(self.k, self.tau, self.margin, self.order, self.ignore_index, self.backend)
+
+    @property
+    def lq(self) -> Lq:
+        return Lq(self.q, self.truncation, self.ignore_index, self.backend)
+
+
+Loss = SmoothSVM | HardSVM | Lq | SmoothSVMLq

@@ -1,0 +1,221 @@
+"""The truncated Lq loss trained by alternate convex search: per-sample weights, refreshed by pruning."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from triton_topk import arguments, functional, ops
+
+# What a look at a sample leaves until the ranks have agreed; 0: none since then.
+_PRUNED, _KEPT = 2, 3
+
+
+class TruncatedLqLoss(torch.nn.Module):
+    r"""Truncated generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, section 3.3).
+
+    The truncated loss alone, :func:`triton_topk.lq_loss` with a `truncation` t, has no gradient where
+    :math:`p_y \le t`, so a network that has yet to learn would learn from hardly any sample.  The paper therefore
+    minimises, over the network and weights :math:`w \in [0, 1]^n` of the training samples in turn,
+
+    .. math::
+        \sum_i w_i L_q(f(x_i), y_i) - L_q(t) \sum_i w_i
+
+    - `forward` is the network's part: :math:`w_i L_q`, which differs from the above by what does not depend on the
+      network.  The weights are 1 at first, which is training with Lq, and are fixed between refreshes: a
+      sample that was kept has its gradient even where its :math:`p_y` has fallen below t since, and one that was
+      pruned has none until it is kept again.
+    - `prune` is the weights' part: :math:`w_i = 1` where :math:`L_q < L_q(t)`, that is :math:`p_y > t`, else 0.
+      At :math:`p_y = t` the objective is the same for any weight, and 0 is what the truncated loss says, which is
+      constant there.  Refresh after some epochs of training with Lq, then every few epochs:
+
+    .. code-block:: python
+
+        model.eval()
+        with torch.no_grad():
+            for inputs, labels, indices in training_set_in_batches:
+                loss.prune(model(inputs), labels, indices)
+        loss.synchronize()
+        model.train()
+
+    In evaluation mode, and without indices, `forward` is the truncated loss and has nothing to do with the weights.
+
+    Distributed training: every rank prunes its shard of the training set, then all call `synchronize`.  Save
+    checkpoints outside of a refresh.
+
+    Args:
+        num_samples: size of the training set.
+        q: 0 <= q <= 1.
+        truncation: t in (0, 1).
+        weight: (C,), a factor for the loss of each label.
+        ignore_index: a label whose row counts for nothing.
+        reduction: "none", "sum", or "mean", which divides by the sum of the class weights of all labels in the
+            batch, pruned samples' included, as the paper's sum over the training set does: a kept sample counts as
+            much however many others are pruned, and a batch without any is 0.
+        backend: as in :func:`triton_topk.lq_loss`.
+
+    Attributes:
+        kept: (num_samples,) bool, the weights w; a buffer, which follows `.to()` and is in the `state_dict`.
+    """
+
+    kept: Tensor
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        num_samples: int,
+        q: float = 0.7,
+        truncation: float = 0.5,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int):
+            raise TypeError(f"num_samples must be an int, got {num_samples!r}")
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be >= 1, got {num_samples}")
+        if truncation is None:
+            raise TypeError("truncation must be in (0, 1), got None; LqLoss is without truncation")
+        arguments.check_truncation(truncation)
+        arguments.check_q(q)
+        self.q = q
+        self.truncation = truncation
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        self.backend = backend
+        self.register_buffer("weight", weight)
+        self.register_buffer("kept", torch.ones(num_samples, dtype=torch.bool))
+        # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
+        self._looks: Tensor | None = None
+
+    def forward(self, scores: Tensor, labels: Tensor, indices: Tensor | None = None) -> Tensor:
+        """The loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
+
+        indices: of the labels' shape, any integer dtype, each in [0, num_samples), on the CPU or on the device of
+        the scores.  One out of range is an IndexError on the CPU; on a GPU, where asking would wait for it, it is
+        PyTorch's device-side assertion.
+        """
+        if not self.training or indices is None:
+            return self._lq(scores, labels, self.reduction, truncation=self.truncation)
+        self._check(scores, labels, indices)
+        if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
+            raise RuntimeError("prune was called: call synchronize on every rank before training")
+        kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape)
+        # As an ignored row a pruned one counts for nothing, whatever its scores are.
+        labels = labels.long()
+        losses = self._lq(scores, labels.where(kept, self.ignore_index), "none")
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "sum":
+            return losses.sum()
+        rows = scores if scores.dim() > 1 else scores[None]
+        return losses.sum() / ops._normalizer(labels, self.weight, rows, self.ignore_index)
+
+    @torch.no_grad()
+    def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Keep those of the training samples `indices` that have p_y > truncation, and no others.
+
+        Arguments as in `forward`; samples that are not among the indices stay as they are.  Of the same sample in
+        two calls the later one counts; twice in one call, or on two ranks, it is kept if either says so.  A sample
+        whose label is ignored is kept, and so is a row with NaN: the loss will show it.
+        """
+        self._check(scores, labels, indices)
+        minus_log_p = functional.lq_loss(
+            scores,
+            labels,
+            0.0,
+            ignore_index=self.ignore_index,
+            reduction="none",
+            backend=self.backend,
+        )
+        pruned = (minus_log_p >= -math.log(self.truncation)).reshape(-1)
+        indices = self._flat(indices)
+        looks = self._pending_looks()
+        # bool has no amax on every device
+        found = torch.where(pruned, _PRUNED, _KEPT).to(looks.dtype)
+        looks.scatter_reduce_(0, indices, found, "amax", include_self=False)
+        self.kept[indices] = looks[indices] == _KEPT
+        self._looks = looks
+
+    @torch.no_grad()
+    def synchronize(self) -> None:
+        """End a refresh: all ranks get the same weights, each sample's from where it was looked at.
+
+        A collective operation: every rank of the default process group calls it.  Without one there is nothing
+        to agree on.
+        """
+        if _world_size() > 1:
+            looks = self._pending_looks()
+            # 2 and 3 where looked at, 0 and 1 elsewhere: any look overrules what was
+            votes = torch.where(looks == 0, self.kept.to(looks.dtype), looks)
+            dist.all_reduce(votes, dist.ReduceOp.MAX)
+            self.kept.copy_(votes % 2 == 1)
+        self._looks = None
+
+    @property
+    def kept_fraction(self) -> Tensor:
+        """The share of training samples with weight 1: a number on the device of the weights."""
+        return self.kept.mean(dtype=torch.float32)
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_samples={len(self.kept)}, q={self.q}, truncation={self.truncation}, "
+            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        )
+
+    def _lq(
+        self, scores: Tensor, labels: Tensor, reduction: str, truncation: float | None = None
+    ) -> Tensor:
+        return functional.lq_loss(
+            scores,
+            labels,
+            self.q,
+            truncation=truncation,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=reduction,
+            backend=self.backend,
+        )
+
+    def _pending_looks(self) -> Tensor:
+        if self._looks is None:
+            return torch.zeros_like(self.kept, dtype=torch.uint8)
+        return self._looks.to(self.kept.device)
+
+    def _flat(self, indices: Tensor) -> Tensor:
+        return indices.reshape(-1).to(self.kept.device, torch.int64)
+
+    def _check(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
+        arguments.check_common(
+            scores, labels, self.weight, self.ignore_index, self.reduction, self.backend
+        )
+        if not isinstance(indices, Tensor):
+            raise TypeError(f"indices must be a Tensor, got {type(indices).__name__}")
+        if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+            raise TypeError(f"indices must be of an integer dtype, got {indices.dtype}")
+        if indices.shape != labels.shape:
+            raise ValueError(
+                f"indices must have the shape of labels, {tuple(labels.shape)}, "
+                f"got {tuple(indices.shape)}"
+            )
+        if self.kept.device != scores.device:
+            raise ValueError(
+                f"scores must be on the device of the loss, {self.kept.device}, got {scores.device}"
+            )
+        if indices.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        indices = indices.long()
+        wrong = (indices < 0) | (indices >= len(self.kept))
+        if wrong.any():
+            raise IndexError(
+                f"indices must be in [0, {len(self.kept)}), got {indices[wrong][0].item()}"
+            )
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -73,6 +73,11 @@ def _cases(n: int, seed: int) -> tuple[Case, ...]:
     def masked(unmasked: int) -> Tensor:
         return gauss().where(torch.arange(n - 1) < unmasked, -inf)
 
+    def unlucky() -> Tensor:
+        # q log p_y of q = 0.7, in float32: each operation on the way to p_y^q rounds the same way
+        top = torch.tensor([0.28831520676612854, -0.08845379948616028], dtype=torch.float64)
+        return torch.cat((top, constant(-200.0)))[: n - 1]
+
     found = [
         case(f"spread {spread:g}", *((gauss(spread), spread * x) for x in (-2.0, 0.1, 2.0)))
         for spread in (1e-3, 1.0, 30.0, 1e3)
@@ -87,6 +92,7 @@ def _cases(n: int, seed: int) -> tuple[Case, ...]:
         case("label ties with the largest", beside(0.0), beside(0.0)),
         case("one other of 50", (dominant(50.0), 0.3), (dominant(50.0), 49.0)),
         case("one other of 1000", (dominant(1000.0), 0.3), (dominant(1000.0), 999.0)),
+        case("unlucky roundings of q log p", (unlucky(), -92.01931762695312)),
         case("geometric scores", (torch.logspace(-3, 3, n - 1).double(), 1.0)),
         case("geometric exponentials", (-5.0 * torch.arange(n - 1).double(), -2.5)),
         case("offset 1e4", beside(-3.0, 1e4), beside(3.0, 1e4)),

@@ -1,0 +1,144 @@
+"""Errors that name the argument, its value and what was expected."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import torch
+from losses import (
+    MODULES,
+    REDUCTIONS,
+    Loss,
+    every_loss,
+    random_labels,
+    random_scores,
+)
+from torch import Tensor
+
+SCORES = torch.zeros(3, 11)
+LABELS = torch.zeros(3, dtype=torch.int64)
+BAD = [
+    ({"scores": [[0.0]]}, TypeError, "scores .*Tensor.* list"),
+    ({"scores": SCORES.int()}, TypeError, "scores .*float16.* torch.int32"),
+    ({"scores": SCORES.to(torch.complex64)}, TypeError, "scores .* torch.complex64"),
+    ({"scores": torch.tensor(1.0)}, ValueError, r"scores .*\(C,\).* \(\)"),
+    ({"labels": [0, 0, 0]}, TypeError, "labels .*Tensor.* list"),
+    ({"labels": 0}, TypeError, "labels .*Tensor.* int"),
+    ({"labels": LABELS.float()}, TypeError, "labels .*integer.* torch.float32"),
+    ({"labels": LABELS.bool()}, TypeError, "labels .*integer.* torch.bool"),
+    ({"labels": torch.zeros(3, 11)}, TypeError, "labels .*integer.* torch.float32"),
+    ({"labels": LABELS[:2]}, ValueError, r"labels .*\(3,\).*\(3, 11\).*\(2,\)"),
+    ({"labels": LABELS[:, None]}, ValueError, r"labels .*\(3,\).*\(3, 11\).*\(3, 1\)"),
+    ({"labels": LABELS[0]}, ValueError, r"labels .*\(3,\).*\(3, 11\).*\(\)"),
+    ({"labels": LABELS.to("meta")}, ValueError, "labels .*device.*cpu.*meta"),
+    ({"k": 0}, ValueError, "k .*1 <= k < C.*k=0.*11"),
+    ({"k": -3}, ValueError, "k .*1 <= k < C.*k=-3.*11"),
+    ({"k": 11}, ValueError, "k .*1 <= k < C.*k=11.*11"),
+    ({"k": 2.0}, TypeError, r"k .*int.*2\.0"),
+    ({"k": True}, TypeError, "k .*int.*True"),
+    ({"k": "5"}, TypeError, "k .*int.*'5'"),
+    ({"tau": 0}, ValueError, "tau .*> 0.* 0"),
+    ({"tau": -1.5}, ValueError, r"tau .*> 0.* -1\.5"),
+    ({"tau": math.nan}, ValueError, "tau .*> 0.* nan"),
+    ({"tau": math.inf}, ValueError, "tau .*> 0.* inf"),
+    ({"tau": "hot"}, TypeError, "tau .*number.*'hot'"),
+    ({"tau": None}, TypeError, "tau .*number.*None"),
+    ({"margin": -0.5}, ValueError, r"margin .*>= 0.* -0\.5"),
+    ({"margin": math.nan}, ValueError, "margin .*>= 0.* nan"),
+    ({"margin": math.inf}, ValueError, "margin .*>= 0.* inf"),
+    ({"margin": "wide"}, TypeError, "margin .*number.*'wide'"),
+    ({"q": -1e-9}, ValueError, r"q .*\[0, 1\].* -1e-09"),
+    ({"q": 1.5}, ValueError, r"q .*\[0, 1\].* 1\.5"),
+    ({"q": math.nan}, ValueError, r"q .*\[0, 1\].* nan"),
+    ({"q": math.inf}, ValueError, r"q .*\[0, 1\].* inf"),
+    ({"q": "0.7"}, TypeError, r"q .*number.*'0\.7'"),
+    ({"q": None}, TypeError, "q .*number.*None"),
+    ({"q": True}, TypeError, "q .*number.*True"),
+    ({"q": torch.tensor(0.7)}, TypeError, r"q .*number.*tensor\(0\.7"),
+    ({"truncation": 0}, ValueError, r"truncation .*None or in \(0, 1\).* 0"),
+    ({"truncation": 1.0}, ValueError, r"truncation .*None or in \(0, 1\).* 1\.0"),
+    ({"truncation": -0.5}, ValueError, r"truncation .*None or in \(0, 1\).* -0\.5"),
+    ({"truncation": math.nan}, ValueError, r"truncation .*None or in \(0, 1\).* nan"),
+    ({"truncation": "half"}, TypeError, "truncation .*number.*'half'"),
+    ({"truncation": False}, TypeError, "truncation .*number.*False"),
+    ({"mix": -0.1}, ValueError, r"mix .*\[0, 1\].* -0\.1"),
+    ({"mix": 1.1}, ValueError, r"mix .*\[0, 1\].* 1\.1"),
+    ({"mix": math.nan}, ValueError, r"mix .*\[0, 1\].* nan"),
+    ({"mix": "half"}, TypeError, "mix .*number.*'half'"),
+    ({"mix": None}, TypeError, "mix .*number.*None"),
+    ({"weight": [1.0] * 11}, TypeError, "weight .*Tensor.* list"),
+    ({"weight": torch.ones(11).int()}, TypeError, "weight .*floating.* torch.int32"),
+    ({"weight": torch.ones(10)}, ValueError, r"weight .*\(11,\).*\(10,\)"),
+    ({"weight": torch.ones(3, 11)}, ValueError, r"weight .*\(11,\).*\(3, 11\)"),
+    ({"weight": torch.ones(11, device="meta")}, ValueError, "weight .*device.*cpu.*meta"),
+    ({"ignore_index": 1.0}, TypeError, r"ignore_index .*int.*1\.0"),
+    ({"ignore_index": None}, TypeError, "ignore_index .*int.*None"),
+    ({"ignore_index": True}, TypeError, "ignore_index .*int.*True"),
+    ({"reduction": "avg"}, ValueError, "reduction .*'none', 'mean', 'sum'.*'avg'"),
+    ({"reduction": None}, ValueError, "reduction .*'none', 'mean', 'sum'.*None"),
+    ({"gradient": "paper"}, ValueError, "gradient .*'exact', 'taylor'.*'paper'"),
+    ({"backend": "cuda"}, ValueError, "backend .*'triton', 'eager'.*'cuda'"),
+    ({"backend": "triton"}, ValueError, "backend='triton' .*GPU.*TRITON_INTERPRET.*cpu"),
+    ({"order": 2}, ValueError, "order .*'taylor'.*order=2"),
+    ({"gradient": "taylor", "order": 0}, ValueError, "order .*>= 1.* 0"),
+    ({"gradient": "taylor", "order": -1}, ValueError, "order .*>= 1.* -1"),
+    ({"gradient": "taylor", "order": 1.5}, TypeError, r"order .*int.*1\.5"),
+    ({"gradient": "taylor", "order": True}, TypeError, "order .*int.*True"),
+]
+# Every loss is given what it has an argument for.
+BAD_OF_EACH = [
+    pytest.param(name, arguments, error, message, id=f"{name}-{'-'.join(arguments)}")
+    for name in MODULES
+    for arguments, error, message in BAD
+    if arguments.keys() <= inspect.signature(Loss(name).function).parameters.keys()
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "error", "message"), BAD_OF_EACH)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_bad_arguments(name, arguments, error, message, requires_grad):
+    given = {"scores": SCORES, "labels": LABELS, **arguments}
+    scores = given["scores"]
+    if requires_grad and isinstance(scores, Tensor) and scores.is_floating_point():
+        given["scores"] = scores.clone().requires_grad_()
+    with pytest.raises(error, match=f"^{message}"):
+        Loss(name)(**given)
+
+
+def test_every_argument_is_given_something_bad():
+    tried = {argument for arguments, _, _ in BAD for argument in arguments}
+    for name in MODULES:
+        assert inspect.signature(Loss(name).function).parameters.keys() <= tried
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "lq_loss"])
+def test_a_single_class_has_no_k(name):
+    with pytest.raises(ValueError, match=r"k .*1 <= k < C.*k=1.*C=1"):
+        Loss(name, k=1)(torch.zeros(3, 1), LABELS)
+
+
+@every_loss
+@pytest.mark.parametrize("label", [11, 12, -1, -99, 2**40])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_that_are_no_class(loss, label, reduction, requires_grad, weighted):
+    scores = random_scores(3, 11).requires_grad_(requires_grad)
+    weight = torch.ones(11) if weighted else None
+    with pytest.raises(IndexError, match=rf"labels .*\[0, 11\).*-100.* {label}$"):
+        loss(scores, torch.tensor([0, label, 3]), weight=weight, reduction=reduction)
+
+
+@every_loss
+def test_minus_100_is_no_class_when_something_else_is_ignored(loss):
+    with pytest.raises(IndexError, match=r"labels .*ignore_index=-1, got -100"):
+        loss(random_scores(3, 11), torch.tensor([0, -1, -100]), ignore_index=-1)
+
+
+@every_loss
+def test_a_module_says_the_same(loss):
+    module = loss.module(reduction="avg")
+    with pytest.raises(ValueError, match=r"reduction .*'avg'"):
+        module(random_scores(3, 11), random_labels(3, n=11))

@@ -1,0 +1,81 @@
+"""The registered operators, by PyTorch's own check of schema, fake tensors, autograd and AOT dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from losses import DTYPES, random_scores
+from torch import Tensor
+
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+
+operators = torch.ops.triton_topk
+
+
+def operator_inputs() -> Iterator[tuple[str, Tensor, Tensor, Tensor | None, Loss]]:
+    labels = torch.tensor([0, -100, 10, 4, 4])
+    weight = torch.linspace(0.5, 2, 11)
+    for dtype in DTYPES:
+        scores = random_scores(5, 11, dtype=dtype)
+        yield "smooth_svm", scores, labels, None, SmoothSVM(3, 1.0, 1.0, None, -100, None)
+        yield "lq_loss", scores, labels, None, Lq(0.7, None, -100, None)
+    scores = random_scores(5, 11)
+    cut = random_scores(5, 13)[:, :11]
+    yield "smooth_svm", scores, labels.int(), weight, SmoothSVM(1, 0.5, 0.0, None, -100, "eager")
+    yield "smooth_svm", scores, labels, weight, SmoothSVM(5, 2.0, 1.0, 2, -100, None)
+    yield "smooth_svm", cut, labels, None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
+    yield "smooth_svm", scores[:1], labels[:1], None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
+    expanded = scores[:1].expand(5, 11)
+    yield "smooth_svm", expanded, labels, None, SmoothSVM(10, 1.0, 1.0, None, -100, None)
+    yield "hard_svm", scores, labels.int(), weight, HardSVM(3, 1.0, -100, "eager")
+    yield "hard_svm", cut, labels, None, HardSVM(5, 0.0, -100, None)
+    yield "lq_loss", scores, labels, weight, Lq(0.0, 0.3, -100, None)
+    yield "lq_loss", expanded, labels, None, Lq(1.0, None, -100, "eager")
+    mixed = SmoothSVMLq(3, 1.0, 1.0, None, 0.7, None, 0.5, -100, None)
+    yield "smooth_svm_lq", scores, labels, weight, mixed
+    yield "smooth_svm_lq", cut, labels, None, mixed._replace(order=2, truncation=0.2)
+
+
+INPUTS = list(operator_inputs())
+IDS = [inputs[0] for inputs in INPUTS]
+
+
+@pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_loss(inputs, requires_grad):
+    name, scores, labels, weight, loss = inputs
+    scores = scores.detach().requires_grad_(requires_grad)
+    torch.library.opcheck(getattr(operators, name).default, (scores, labels, weight, *loss))
+
+
+@pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
+@pytest.mark.parametrize("normalized", [False, True])
+def test_loss_with_gradient(inputs, normalized):
+    name, scores, labels, weight, loss = inputs
+    normalizer = torch.tensor(3.0) if normalized else None
+    operator = getattr(operators, f"{name}_with_gradient")
+    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, *loss))
+
+
+@pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("expanded", [False, True])
+def test_gradient(inputs, normalized, expanded):
+    name, scores, labels, weight, loss = inputs
+    normalizer = torch.tensor(3.0) if normalized else None
+    n_rows = len(labels)
+    upstream = torch.tensor(2.0).expand(n_rows) if expanded else random_scores(n_rows)
+    operator = getattr(operators, f"{name}_gradient")
+    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, upstream, *loss))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scale(dtype):
+    factor = torch.tensor(3.0, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    gradient = random_scores(5, 11, dtype=dtype)
+    torch.library.opcheck(operators.scale_.default, (gradient, factor))
+    expected = (gradient.to(factor.dtype) * factor).to(dtype)
+    operators.scale_(gradient, factor)
+    torch.testing.assert_close(gradient, expected)

@@ -1,0 +1,131 @@
+"""Defaults of the losses' options, and what some of their values mean."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from losses import (
+    MODULES,
+    Loss,
+    exactly_equal,
+    random_labels,
+    random_scores,
+)
+
+import triton_topk
+
+COMMON = {"weight": None, "ignore_index": -100, "reduction": "mean", "backend": "eager"}
+DEFAULTS = {
+    "smooth_svm": {"k": 5, "tau": 1.0, "margin": 1.0, "gradient": "exact", "order": None},
+    "hard_svm": {"k": 5, "margin": 1.0},
+    "lq_loss": {"q": 0.7, "truncation": None},
+    "smooth_svm_lq": {
+        "k": 5,
+        "q": 0.7,
+        "mix": 0.5,
+        "tau": 1.0,
+        "margin": 1.0,
+        "truncation": None,
+        "gradient": "exact",
+    },
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults(name):
+    scores, labels = random_scores(6, 50), random_labels(6, n=50)
+    loss = Loss(name)
+    explicit = loss.with_gradient(scores, labels, **DEFAULTS[name], **COMMON)
+    exactly_equal(loss.with_gradient(scores, labels), explicit)
+    exactly_equal(MODULES[name]()(scores, labels), explicit[0])
+
+
+def test_positional_arguments():
+    scores, labels = random_scores(6, 11), random_labels(6, n=11)
+    smooth, lq = triton_topk.smooth_svm(scores, labels, 3), triton_topk.lq_loss(scores, labels, 0.2)
+    exactly_equal(smooth, triton_topk.smooth_svm(scores, labels, k=3))
+    exactly_equal(lq, triton_topk.lq_loss(scores, labels, q=0.2))
+    exactly_equal(
+        triton_topk.hard_svm(scores, labels, 3), triton_topk.hard_svm(scores, labels, k=3)
+    )
+    joint = triton_topk.smooth_svm_lq(scores, labels, 3, 0.2, mix=0.25)
+    torch.testing.assert_close(joint, 0.25 * smooth + 0.75 * lq)
+
+
+@pytest.mark.parametrize(("k", "order"), [(1, 1), (4, 1), (5, 2), (10, 3), (16, 4)])
+def test_default_order_of_the_series(k, order):
+    scores, labels = random_scores(6, 50), random_labels(6, n=50)
+    loss = Loss("smooth_svm", k=k, gradient="taylor")
+    exactly_equal(
+        loss.with_gradient(scores, labels), loss.with_gradient(scores, labels, order=order)
+    )
+    # the joint loss has no order to choose, and takes the same
+    joint = Loss("smooth_svm_lq", k=k, mix=1.0, gradient="taylor")
+    torch.testing.assert_close(
+        joint.with_gradient(scores, labels), loss.with_gradient(scores, labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("smooth_svm", {"tau": 2, "margin": 0}),
+        ("smooth_svm", {"tau": Fraction(1, 2), "margin": Fraction(3, 4)}),
+        ("hard_svm", {"margin": 0}),
+        ("hard_svm", {"margin": Fraction(3, 4)}),
+        ("lq_loss", {"q": 0}),
+        ("lq_loss", {"q": 1}),
+        ("lq_loss", {"q": Fraction(1, 2), "truncation": Fraction(1, 32)}),
+        ("smooth_svm_lq", {"q": 0, "mix": 1, "tau": 2, "margin": 0}),
+        ("smooth_svm_lq", {"q": 1, "mix": 0, "tau": 2, "margin": 0}),
+        ("smooth_svm_lq", {"mix": Fraction(1, 4), "truncation": Fraction(1, 32)}),
+    ],
+    ids=str,
+)
+def test_numbers_of_any_type(name, options):
+    scores, labels = random_scores(6, 50), random_labels(6, n=50)
+    loss = Loss(name)
+    floats = {option: float(value) for option, value in options.items()}
+    exactly_equal(
+        loss.with_gradient(scores, labels, **options), loss.with_gradient(scores, labels, **floats)
+    )
+
+
+# Special cases, by formulas of their own
+
+
+def test_the_hard_loss_is_the_limit_of_a_small_tau():
+    scores, labels = random_scores(6, 50), random_labels(6, n=50)
+    others = scores.scatter(1, labels[:, None], -math.inf)
+    pivot = others.topk(5).values[:, -1]
+    hard = (1 + (pivot - scores.gather(1, labels[:, None])[:, 0]) / 5).clamp(min=0)
+    torch.testing.assert_close(triton_topk.hard_svm(scores, labels, 5, reduction="none"), hard)
+    smooth = triton_topk.smooth_svm(scores, labels, 5, tau=1e-5, reduction="none")
+    torch.testing.assert_close(smooth, hard, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("q", [0.1, 0.7, 1.0])
+def test_lq_of_the_softmax(q):
+    scores = random_scores(6, 11, dtype=torch.float64).requires_grad_()
+    labels = random_labels(6, n=11)
+    p = scores.softmax(1).gather(1, labels[:, None])[:, 0]
+    (expected_gradient,) = torch.autograd.grad(((1 - p**q) / q).sum(), scores)
+    found, gradient = Loss("lq_loss", q=q).with_gradient(scores, labels, reduction="none")
+    torch.testing.assert_close(found, ((1 - p**q) / q).detach())
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_truncation_takes_the_gradient_of_improbable_labels():
+    scores, labels = random_scores(20, 11, dtype=torch.float64), random_labels(20, n=11)
+    p = scores.softmax(1).gather(1, labels[:, None])[:, 0]
+    cut = p <= 0.05
+    assert 0 < cut.sum() < 20
+    loss = Loss("lq_loss", q=0.7)
+    expected, expected_gradient = loss.with_gradient(scores, labels, reduction="none")
+    constant = torch.tensor((1 - 0.05**0.7) / 0.7, dtype=torch.float64)
+    found, gradient = loss.with_gradient(scores, labels, reduction="none", truncation=0.05)
+    torch.testing.assert_close(found, torch.where(cut, constant, expected))
+    exactly_equal(gradient, torch.where(cut[:, None], 0, expected_gradient))

@@ -26,14 +26,26 @@ WIDE = [
     Case(100, 5, torch.float32),
     Case(16384, 5, torch.float32),
     Case(131072, 5, torch.float32),
+    Case(1000, 1, torch.float32, loss="lq_loss"),
+    Case(1000, 1, torch.bfloat16, loss="lq_loss"),
+    Case(131072, 1, torch.float32, loss="lq_loss"),
+    Case(1000, 5, torch.float32, loss="smooth_svm_lq"),
+    Case(1000, 5, torch.float32, loss="hard_svm"),
 ]
-NARROW = [Case(21841, 5, torch.float32), Case(1000, 5, torch.float32, aligned=False)]
+NARROW = [
+    Case(21841, 5, torch.float32),
+    Case(1000, 5, torch.float32, aligned=False),
+    Case(1000, 5, torch.bfloat16, loss="smooth_svm_lq"),
+    Case(100, 5, torch.float32, loss="smooth_svm_lq"),
+    Case(16384, 5, torch.float32, loss="smooth_svm_lq"),
+]
 # Longer to compile.
 LARGE_K = [
     Case(1000, 10, torch.float32),
     Case(1000, 16, torch.float32),
     Case(1000, 10, torch.bfloat16),
     Case(1000, 16, torch.bfloat16, order=4),
+    Case(1000, 16, torch.float32, loss="smooth_svm_lq"),
 ]
 
 

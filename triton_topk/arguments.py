@@ -55,7 +55,10 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
         raise ValueError(
             f"labels must be on the device of scores, {scores.device}, got {labels.device}"
         )
-    return int(shape[0] if scores.dim() == 1 else shape[1])
+    n_classes = int(shape[0] if scores.dim() == 1 else shape[1])
+    if n_classes == 0:
+        raise ValueError(f"scores must have at least one class, got shape {shape}")
+    return n_classes
 
 
 def check_k(k: int, n_classes: int) -> None:
@@ -96,6 +99,11 @@ def _check_weight(weight: Tensor | None, n_classes: int, scores: Tensor) -> None
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
         raise TypeError(f"weight must be a floating-point Tensor, got {got}")
+    if weight.requires_grad:
+        raise ValueError(
+            "weight must not require a gradient, which is computed for scores only, "
+            "got requires_grad=True"
+        )
     if tuple(weight.shape) != (n_classes,):
         raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
     if weight.device != scores.device:

@@ -198,6 +198,11 @@ def smooth_svm_lq(
     loss = SmoothSVMLq(
         k, float(tau), float(margin), p, float(q), truncation, float(mix), ignore_index, backend
     )
+    # A part without a share must not count where it is infinite or NaN.
+    if mix == 0:
+        return _apply("lq_loss", scores, labels, weight, reduction, loss.lq)
+    if mix == 1:
+        return _apply("smooth_svm", scores, labels, weight, reduction, loss.svm)
     return _apply("smooth_svm_lq", scores, labels, weight, reduction, loss)
 
 

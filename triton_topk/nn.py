@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from triton_topk import functional
+from triton_topk.pruning import TruncatedLqLoss
+
+__all__ = ["HardSVMLoss", "LqLoss", "SmoothSVMLoss", "SmoothSVMLqLoss", "TruncatedLqLoss"]
 
 
 class _Loss(torch.nn.Module):

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from triton_topk import eager
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
@@ -273,9 +274,12 @@ def apply(
     loss: Loss,
 ) -> Tensor:
     """The losses (N,) of scores (N, C), or their reduction; differentiable in the scores."""
+    # The operators have no formula for tangents and would drop them without a word.
+    if forward_ad.unpack_dual(scores).tangent is not None:
+        raise NotImplementedError(f"{name} has no forward-mode derivative")
     normalizer = None
     if reduction == "mean":
-        normalizer = _normalizer(labels, weight, scores, loss.ignore_index)
+        normalizer = normalizer_of(labels, weight, scores, loss.ignore_index)
     stored = (
         reduction != "none"
         and scores.dtype != torch.float16
@@ -292,7 +296,9 @@ def apply(
     return losses.sum() if normalizer is None else losses.sum() / normalizer
 
 
-def _normalizer(labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int) -> Tensor:
+def normalizer_of(
+    labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int
+) -> Tensor:
     """The sum of the weights of the labels that count: the divisor of reduction "mean"."""
     counted = labels != ignore_index
     dtype = accumulation_dtype(scores.dtype)

@@ -114,7 +114,7 @@ class TruncatedLqLoss(torch.nn.Module):
         if self.reduction == "sum":
             return losses.sum()
         rows = scores if scores.dim() > 1 else scores[None]
-        return losses.sum() / ops._normalizer(labels, self.weight, rows, self.ignore_index)
+        return losses.sum() / ops.normalizer_of(labels, self.weight, rows, self.ignore_index)
 
     @torch.no_grad()
     def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:

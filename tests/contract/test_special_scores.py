@@ -34,6 +34,8 @@ LABEL_MASKED = [
     (Loss("smooth_svm_lq", k=3, q=0.7, mix=0.4), math.inf, -0.4 / 3),
     (Loss("smooth_svm_lq", k=3, q=0.0, mix=0.4), math.inf, -0.4 / 3 - 0.6),
     (Loss("smooth_svm_lq", k=3, q=0.0, mix=0.4, truncation=0.2), math.inf, -0.4 / 3),
+    (Loss("smooth_svm_lq", k=3, q=0.7, mix=0.0), 1 / 0.7, 0),
+    (Loss("smooth_svm_lq", k=3, q=0.0, mix=1.0), math.inf, -1 / 3),
 ]
 
 

@@ -41,8 +41,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     else:
         scores, wide, max_warps = 32, 2, 8
     if mixed:
-        # 16 warps have 128 registers a lane
-        max_warps = min(max_warps, 8)
+        # what the second loss needs has to come from somewhere; 16 warps have 128 registers a lane
+        wide, max_warps = min(wide, 4 if degree <= 10 else 1), min(max_warps, 8)
     wanted = _power_of_two(_ceil_div(n, scores * _WARP))
     stream = wanted > max_warps or degree > 10
     warps = min(wanted, max_warps)
@@ -50,12 +50,12 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         # 128 registers a lane instead of 255: fewer blocks have shorter lists
         wide = 8
     tile = warps * _WARP * wide
-    short = n <= 2 * tile
-    if mixed and (short or degree > 10):
-        tile //= 2
     # short rows share a program
-    lanes = max(16, _power_of_two(_ceil_div(n * wide, scores))) if short else tile
-    return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps)
+    lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
+    rows = tile // lanes
+    if mixed:
+        rows = max(1, rows // 2)
+    return Config(rows, lanes, _ceil_div(n, lanes), stream, warps)
 
 
 def in_range(n: int, degree: int, dtype: torch.dtype) -> bool:

@@ -9,19 +9,24 @@ _UNDERFLOW = tl.constexpr(-3000.0)
 
 
 @triton.jit
-def logistic(log_odds, factor):
-    """softplus(z) and sigmoid(z) of z = log_odds + log factor.
+def exp2(x, dtype: tl.constexpr):
+    """2^x of a float64 x, in another type, without the error of |x| 2^-24 that rounding x would make."""
+    x = tl.where(x < _UNDERFLOW, _UNDERFLOW, x)
+    whole = tl.floor(x)
+    return tl.exp2((x - whole).to(dtype)) * tl.exp2(whole.to(dtype))
 
-    log_odds: float64, as a difference of large numbers; factor >= 0 in the type of the result.  exp(-|z|) is
-    taken as a product, the whole part of log_odds / log 2 apart: rounding z itself would cost |z| 2^-24 of it.
+
+@triton.jit
+def logistic(log_odds, factor):
+    """softplus(z) in float64 and sigmoid(z) in the type of factor >= 0, of z = log_odds + log factor.
+
+    log_odds: float64, as a difference of large numbers.
     """
-    z = (log_odds + tl.log(factor).to(tl.float64)).to(factor.dtype)
+    z = log_odds + tl.log(factor).to(tl.float64)
     positive = z > 0
     log2_small = tl.where(positive, -log_odds, log_odds) * LOG2_E
-    log2_small = tl.where(log2_small < _UNDERFLOW, _UNDERFLOW, log2_small)
-    whole = tl.floor(log2_small)
-    small = tl.exp2((log2_small - whole).to(factor.dtype)) * tl.exp2(whole.to(factor.dtype))
+    small = exp2(log2_small, factor.dtype)
     small = small * tl.where(positive, 1.0 / factor, factor)
     sum_ = 1.0 + small
     log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / (sum_ - 1.0)))
-    return tl.maximum(z, 0.0) + log1p, tl.where(positive, 1.0, small) / sum_
+    return tl.maximum(z, 0.0) + log1p.to(tl.float64), tl.where(positive, 1.0, small) / sum_

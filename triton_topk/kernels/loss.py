@@ -222,38 +222,21 @@ def loss_kernel(
     smooth = None
     hard = None
     soft = None
-    g = tl.zeros([ROWS], ACC)
-    scale = tl.full([ROWS], 1.0, ACC)
-    if weight is not None:
-        scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
-    gradient_scale = scale
-    if normalizer is not None:
-        gradient_scale = gradient_scale / tl.load(normalizer).to(ACC)
-    if upstream is not None:
-        gradient_scale = gradient_scale * tl.load(
-            upstream + row * upstream_stride, mask=inside, other=0.0
-        ).to(ACC)
-    gradient_scale = tl.where(active, gradient_scale, 0.0)
     share = 1.0
     if LQ:
         share = tl.full([1], mix, ACC)
-
-    if LQ:
         total = tl.sum(total, axis=1)
         lq_loss, lq_g = lq.lq_row(
             total,
             largest,
             s_y,
-            tl.full([1], q, ACC),
+            tl.full([1], q, tl.float64),
             tl.full([1], cut, ACC),
             tl.full([1], truncated, ACC),
             TRUNCATED,
         )
         loss = (1.0 - share) * lq_loss
-        lq_g = lq_g * ((1.0 - share) * gradient_scale)
-        g = lq_g
-        # 0, or NaN, where no other class is left
-        soft = (largest, tl.where(total == 0, lq_g, lq_g / total))
+        lq_g = (1.0 - share) * lq_g
     if SMOOTH:
         finite = ()
         for i in tl.static_range(TOP):
@@ -265,9 +248,8 @@ def loss_kernel(
         linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
         svm_loss, svm_g = logistic(linear, 1.0 / u[K - 1])
         trivial = 0.0 * (r[0] + finite[0] + s_y)
-        loss += share * tl.where(few, trivial, tl.full([1], tau, ACC) * svm_loss)
-        svm_g = tl.where(few, trivial, svm_g / K) * (share * gradient_scale)
-        g += svm_g
+        loss += share * tl.where(few, trivial, tl.full([1], tau, ACC) * svm_loss.to(ACC))
+        svm_g = share * tl.where(few, trivial, svm_g / K)
     if HARD:
         n_ties = tl.sum(ties, axis=1)
         violation = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) / K
@@ -275,18 +257,34 @@ def loss_kernel(
         trivial = 0.0 * (n_ties + largest)
         loss = tl.where(violation > 0, violation.to(ACC), 0.0 * s_y) + trivial
         loss = tl.where(few, trivial + 0.0 * s_y, loss)
-        g = tl.where(loss > 0, 1.0 / K, 0.0 * loss) * gradient_scale
-        hard = (p, g / tl.maximum(n_ties, 1.0))
+        hard_g = tl.where(loss > 0, 1.0 / K, 0.0 * loss)
+    scale = tl.full([ROWS], 1.0, ACC)
+    if weight is not None:
+        scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
     if losses is not None:
         tl.store(losses + row, loss * scale, mask=inside)
 
     # Write the gradient.
     if gradient is not None:
+        if normalizer is not None:
+            scale = scale / tl.load(normalizer).to(ACC)
+        if upstream is not None:
+            scale = scale * tl.load(upstream + row * upstream_stride, mask=inside, other=0.0).to(
+                ACC
+            )
+        scale = tl.where(active, scale, 0.0)
+        g = tl.zeros([ROWS], ACC)
+        if LQ:
+            lq_g = lq_g * scale
+            g = lq_g
+            # 0, or NaN, where no other class is left
+            soft = (largest, tl.where(total == 0, lq_g, lq_g / total))
+        if HARD:
+            g = hard_g * scale
+            hard = (p, g / tl.maximum(n_ties, 1.0))
         if SMOOTH:
-            usable = ()
-            for j in tl.static_range(DEGREE):
-                usable = usable + (tl.where(few, 0.0, u[j]),)
-            coefficients = smooth_svm.gradient_polynomial(usable, svm_g, K)
+            svm_g = svm_g * scale
+            g += svm_g
             V = smooth_svm.stack(finite, SLOTS)
             if THRESHOLD is None:
                 G = smooth_svm.top_gradient(
@@ -295,6 +293,7 @@ def loss_kernel(
             else:
                 G = smooth_svm.top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
             G = tl.where(few[:, None], svm_g[:, None], svm_g[:, None] * G)
+            coefficients = smooth_svm.gradient_polynomial(u, svm_g, K)
             smooth = (p, e_floor, smooth_svm.last_top(G, TOP - 1), coefficients)
             if LQ:
                 G += soft[1][:, None] * lq.softmax_weight(V, largest[:, None])

@@ -103,8 +103,10 @@ def combine(T, r, v, p, log2_s, rate, K: tl.constexpr):
                 stepped = stepped + (weight[m] * step,)
             weight = stepped + (T[J] * shrink,)
         S_J = _degree(weight, r, J)
-        # sigma_J = 0 where fewer than J others are left
-        u = u + (tl.where(S_J == 0, float("inf"), s * (S / S_J) * step),)
+        # Where fewer than J others are left sigma_J = 0: for the Taylor series that is u_J = inf, and up to K
+        # any number does, since the gradient is 0.
+        nothing = 0.0 if J <= K else float("inf")
+        u = u + (tl.where(S_J == 0, nothing, s * (S / S_J) * step),)
         if J == K:
             weight_K = weight
             S_below = S

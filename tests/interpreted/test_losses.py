@@ -1,0 +1,217 @@
+"""The kernel's other losses, in Triton's interpreter: against the truth, and against the eager backend."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from accuracy_lq import assert_promised, errors
+from adversarial_lq import QS, cases
+from torch import Tensor
+
+import triton_topk
+from triton_topk import eager
+from triton_topk.kernels import launch
+from triton_topk.kernels.config import Config
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVMLq
+
+# As in test_kernels.py.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+HARD = HardSVM(5, 1.0, -100, None)
+LQ = Lq(0.7, None, -100, None)
+TRUNCATED = Lq(0.7, 0.3, -100, None)
+CROSS_ENTROPY = Lq(0.0, None, -100, None)
+MIXED = SmoothSVMLq(5, 1.0, 1.0, None, 0.7, None, 0.3, -100, None)
+TAYLOR = SmoothSVMLq(3, 0.5, 1.0, 2, 0.3, 0.3, 0.6, -100, None)
+LOSSES = [HARD, LQ, TRUNCATED, CROSS_ENTROPY, MIXED, TAYLOR]
+IDS = ["hard", "lq", "truncated", "cross-entropy", "mixed", "mixed-taylor"]
+RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
+STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
+
+
+def run(
+    backend: object,
+    scores: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    config: Config | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Losses and gradient, from outputs that start as NaN."""
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    losses = torch.full((len(scores),), math.nan, dtype=dtype)
+    gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
+    if config is not None:
+        blocks = -(-scores.shape[1] // config.lanes)
+        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
+    backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
+    return losses, gradient
+
+
+def assert_same(
+    scores: Tensor, labels: Tensor, loss: Loss, config: Config | None = None, **kwargs: object
+) -> None:
+    """The kernel's answer is that of the eager backend, which has its own tests of everything."""
+    losses, gradient = run(launch, scores, labels, loss, config, **kwargs)
+    expected_losses, expected_gradient = run(eager, scores, labels, loss, **kwargs)
+    torch.testing.assert_close(losses, expected_losses, rtol=2e-6, atol=1e-7, equal_nan=True)
+    torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("n", [2, 10, 60])
+@pytest.mark.parametrize("q", QS)
+def test_lq_against_the_truth(q: float, n: int) -> None:
+    assert_promised(cases(n), q, backend="triton")
+
+
+def test_lq_against_the_truth_in_float64() -> None:
+    for e in errors(cases(10), 0.7, torch.float64, backend="triton"):
+        # as in tests/test_lq.py
+        assert e.loss <= 1e-13, e
+        assert e.gradient <= 1e-13, e
+        assert e.entry <= 1e-13, e
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7])
+def test_lq_of_streamed_rows_against_the_truth(q: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(rows=2, lanes=16, blocks=4, stream=True, warps=1)
+    monkeypatch.setattr(launch, "choose", lambda *_: config)
+    assert_promised(cases(60), q, backend="triton")
+
+
+def test_a_streamed_sum_of_ever_larger_scores_keeps_its_digits() -> None:
+    # Each score but the last few moves the reference of its lane, or rounds against it.
+    scores = (torch.arange(4000.0) / 100).repeat(2, 1)
+    labels = torch.tensor([0, 3999])
+    config = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
+    losses, gradient = run(launch, scores, labels, CROSS_ENTROPY, config)
+    true_losses, true_gradient = run(eager, scores.double(), labels, CROSS_ENTROPY)
+    torch.testing.assert_close(losses.double(), true_losses, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), true_gradient, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("config", [None, RESIDENT, STREAM], ids=["table", "resident", "stream"])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_every_layout(loss: Loss, config: Config | None) -> None:
+    torch.manual_seed(0)
+    for n in (6, 70):
+        scores = torch.randn(7, n) * 3
+        labels = torch.randint(n, (7,))
+        assert_same(scores, labels, loss, config)
+        # ties everywhere
+        assert_same(scores.round(), labels, loss, config)
+        assert_same(scores.double(), labels, loss, config)
+
+
+@pytest.mark.parametrize("k", [1, 2, 9, 16])
+def test_every_k(k: int) -> None:
+    torch.manual_seed(k)
+    for n in (k + 1, 40):
+        scores = torch.randn(5, n) * 3
+        labels = torch.randint(n, (5,))
+        assert_same(scores, labels, HARD._replace(k=k))
+        assert_same(scores.round(), labels, HARD._replace(k=k))
+        assert_same(scores, labels, MIXED._replace(k=k))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    scores = (torch.randn(6, 50) * 3).to(dtype)
+    # the distances at which p_y leaves the range of half and of single precision
+    scores[:3, 7] += torch.tensor([30.0, 100.0, 1000.0]).to(dtype)
+    labels = torch.randint(50, (6,))
+    losses, gradient = run(launch, scores, labels, loss)
+    expected_losses, expected = run(launch, scores.float(), labels, loss)
+    assert torch.equal(losses, expected_losses)
+    assert gradient.isfinite().all()
+    # the interpreter cuts off where a GPU rounds
+    torch.testing.assert_close(gradient, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(13, 21)
+    labels = torch.randint(1, 20, (13,))
+    scores[0, ::2] = -math.inf
+    scores[1, 0] = math.nan
+    scores[2, 0] = math.inf
+    scores[3, labels[3]] = -math.inf
+    scores[4, 4:] = -math.inf
+    labels[4] = 1
+    scores[5, labels[5]] = math.nan
+    scores[6, labels[6]] = math.inf
+    scores[7] = math.nan
+    scores[8] = math.nan
+    labels[8] = -100
+    labels[9] = 21
+    labels[10] = -1
+    scores[11] = -math.inf
+    scores[12] = -math.inf
+    scores[12, labels[12]] = 0.5
+    poisoned = [1, 2, 5, 6, 7, 9, 10, 11]
+    clean = [0, 3, 4, 8, 12]
+    known = labels.clone()
+    known[[9, 10]] = -100
+    expected_losses, expected = run(eager, scores, known, loss)
+    for config in (RESIDENT, STREAM):
+        losses, gradient = run(launch, scores, labels, loss, config)
+        assert losses[poisoned].isnan().all()
+        assert gradient[poisoned].isnan().all()
+        torch.testing.assert_close(losses[clean], expected_losses[clean])
+        torch.testing.assert_close(gradient[clean], expected[clean])
+        assert losses[8] == losses[12] == 0
+        assert (gradient[[8, 12]] == 0).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_weight_normalizer_upstream_and_stride(loss: Loss) -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([3, 4, -100, 19, 0, 3])
+    tensors = {
+        "weight": torch.rand(20),
+        "normalizer": torch.tensor(2.5),
+        "upstream": torch.randn(6),
+    }
+    assert_same(torch.randn(6, 40)[:, 3:23], labels, loss, **tensors)
+    assert_same(torch.randn(1, 20).expand(6, 20), labels, loss, **tensors)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_row_alone_and_in_a_batch_have_the_same_bits(loss: Loss) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(9, 37)
+    labels = torch.randint(37, (9,))
+    losses, gradient = run(launch, scores, labels, loss)
+    for i in range(0, 9, 4):
+        alone = run(launch, scores[i : i + 1], labels[i : i + 1], loss)
+        assert torch.equal(alone[0], losses[i : i + 1])
+        assert torch.equal(alone[1], gradient[i : i + 1])
+
+
+def test_gradcheck_of_the_kernel() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(7, (3,))
+    settings = {"backend": "triton", "reduction": "none"}
+    for loss in (
+        lambda s: triton_topk.hard_svm(s, labels, 3, **settings),
+        lambda s: triton_topk.lq_loss(s, labels, 0.7, **settings),
+        lambda s: triton_topk.lq_loss(s, labels, 0.0, truncation=0.2, **settings),
+        lambda s: triton_topk.smooth_svm_lq(s, labels, 3, 0.4, **settings),
+    ):
+        assert torch.autograd.gradcheck(loss, scores)
+
+
+def test_one_class() -> None:
+    scores = torch.tensor([[2.5], [-3.0]], requires_grad=True)
+    labels = torch.zeros(2, dtype=torch.long)
+    losses = triton_topk.lq_loss(scores, labels, backend="triton", reduction="none")
+    losses.sum().backward()
+    assert (losses == 0).all()
+    assert scores.grad is not None
+    assert (scores.grad == 0).all()

@@ -24,12 +24,17 @@ import triton_topk
 # Scores in all: well past any L2 cache, which the timer also clears before each run.
 SCORES = 2**28
 CASES = [
-    (n, k, dtype)
+    ("smooth_svm", n, k, dtype)
     for dtype in (torch.float32, torch.bfloat16)
     for n, k in (
         (100, 5), (1000, 1), (1000, 5), (1000, 10), (1000, 16), (4096, 5), (16_384, 5), (32_768, 5),
         (131_072, 5),
     )
+] + [
+    (loss, n, 5, dtype)
+    for loss in ("lq_loss", "smooth_svm_lq", "hard_svm")
+    for dtype in (torch.float32, torch.bfloat16)
+    for n in (1000, 16_384, 131_072)
 ]  # fmt: skip
 
 
@@ -41,14 +46,16 @@ def milliseconds(loss: object, scores: Tensor, labels: Tensor) -> float:
     return float(do_bench(step, warmup=100, rep=400, return_mode="median"))
 
 
-def row(n: int, k: int, dtype: torch.dtype, copy_speed: float) -> str:
+def row(name: str, n: int, k: int, dtype: torch.dtype, copy_speed: float) -> str:
+    loss = getattr(triton_topk, name)
+    options = {} if name == "lq_loss" else {"k": k}
     scores = torch.randn(SCORES // n, n, device="cuda", dtype=dtype, requires_grad=True)
     labels = torch.randint(n, (scores.shape[0],), device="cuda")
-    ours = milliseconds(lambda s, y: triton_topk.smooth_svm(s, y, k), scores, labels)
+    ours = milliseconds(lambda s, y: loss(s, y, **options), scores, labels)
     theirs = milliseconds(F.cross_entropy, scores, labels)
     speed = 2 * scores.nbytes / ours / 1e6
     return (
-        f"| {n} | {k} | {str(dtype).removeprefix('torch.')} | {ours:.3f} | {speed:.0f} | "
+        f"| {name} | {n} | {options.get('k', '')} | {str(dtype).removeprefix('torch.')} | {ours:.3f} | {speed:.0f} | "
         f"{speed / copy_speed:.0%} | {theirs / ours:.2f} |"
     )
 
@@ -76,9 +83,9 @@ def main() -> None:
         f"the mean, {SCORES} scores; bytes are one read and one write of the scores. "
         f"Copy: {copy_speed:.0f} GB/s. Last column: time of F.cross_entropy over ours.",
         "",
-        "| n | k | dtype | ms | GB/s | of copy | cross-entropy |",
-        "|---|---|---|---|---|---|---|",
-        *(row(n, k, dtype, copy_speed) for n, k, dtype in CASES),
+        "| loss | n | k | dtype | ms | GB/s | of copy | cross-entropy |",
+        "|---|---|---|---|---|---|---|---|",
+        *(row(*case, copy_speed) for case in CASES),
     ]
     report = Path("reports") / f"gpu-{device.replace(' ', '-')}.md"
     report.parent.mkdir(exist_ok=True)

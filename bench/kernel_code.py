@@ -18,10 +18,20 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 ARCHITECTURES = ("sm_90", "gfx942")
-SHAPES = [
-    (1000, 1, torch.float32), (1000, 5, torch.float32), (1000, 5, torch.bfloat16),
-    (1000, 10, torch.float32), (1000, 16, torch.float32), (16_384, 5, torch.float32),
-    (16_384, 5, torch.bfloat16), (131_072, 5, torch.float32), (1000, 5, torch.float64),
+CASES = [
+    *(
+        ("smooth_svm", n, k, dtype)
+        for n, k, dtype in (
+            (1000, 1, torch.float32), (1000, 5, torch.float32), (1000, 5, torch.bfloat16),
+            (1000, 10, torch.float32), (1000, 16, torch.float32), (16_384, 5, torch.float32),
+            (16_384, 5, torch.bfloat16), (131_072, 5, torch.float32), (1000, 5, torch.float64),
+        )
+    ),
+    *(
+        (loss, n, k, dtype)
+        for loss, k in (("lq_loss", 1), ("smooth_svm_lq", 5), ("hard_svm", 5))
+        for n, dtype in ((1000, torch.float32), (1000, torch.bfloat16), (16_384, torch.float32))
+    ),
 ]  # fmt: skip
 
 
@@ -42,18 +52,19 @@ def main() -> None:
         "the code, and per score of a lane, the unused part of the last block included; a streaming "
         "kernel has its blocks in loops, which a count of the code does not see.",
         "",
-        "| target | n | k | dtype | rows x lanes x blocks, warps | registers | spills | stack | "
+        "| target | loss | n | k | dtype | rows x lanes x blocks, warps | registers | spills | stack | "
         "instructions | per score |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    jobs = [(target, shape) for target in ARCHITECTURES for shape in SHAPES]
-    for target, (n, k, dtype) in track(jobs):
-        code = compile_case(Case(n, k, dtype), target)
+    jobs = [(target, case) for target in ARCHITECTURES for case in CASES]
+    for target, (loss, n, k, dtype) in track(jobs):
+        code = compile_case(Case(n, k, dtype, loss=loss), target)
         config = code.config
         per_score = "" if config.stream else f"{code.instructions_per_score:.1f}"
         layout = f"{config.rows} x {config.lanes} x {config.blocks}, {config.warps}"
+        shown = "" if loss == "lq_loss" else k
         lines.append(
-            f"| {target} | {n} | {k} | {str(dtype).removeprefix('torch.')} | {layout}"
+            f"| {target} | {loss} | {n} | {shown} | {str(dtype).removeprefix('torch.')} | {layout}"
             f"{', stream' if config.stream else ''} | {code.registers} | {code.spills} | "
             f"{code.stack_bytes} | {code.instructions} | {per_score} |"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,43 +19,88 @@ pytestmark = [
 ]
 
 
-def both(scores: Tensor, labels: Tensor, k: int, **kwargs: object) -> tuple[Tensor, ...]:
+Loss = Callable[..., Tensor]
+LOSSES: dict[str, Loss] = {
+    "smooth_svm": triton_topk.smooth_svm,
+    "hard_svm": triton_topk.hard_svm,
+    "lq_loss": triton_topk.lq_loss,
+    "cross-entropy": partial(triton_topk.lq_loss, q=0.0),
+    "truncated": partial(triton_topk.lq_loss, truncation=1e-4),
+    "smooth_svm_lq": triton_topk.smooth_svm_lq,
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def both(loss: Loss, scores: Tensor, labels: Tensor, **kwargs: object) -> tuple[Tensor, ...]:
     """Losses and gradients on the GPU, and the true ones."""
     found: list[Tensor] = []
     for device, dtype in (("cuda", scores.dtype), ("cpu", torch.float64)):
         leaf = scores.to(device).to(dtype).requires_grad_()
-        losses = triton_topk.smooth_svm(leaf, labels.to(device), k, reduction="none", **kwargs)
+        losses = loss(leaf, labels.to(device), reduction="none", **kwargs)
         losses.sum().backward()
         assert leaf.grad is not None
         found += [losses.detach().cpu().double(), leaf.grad.cpu().double()]
     return tuple(found)
 
 
+def assert_accurate(found: tuple[Tensor, ...], dtype: torch.dtype) -> None:
+    losses, gradients, true_losses, true_gradients = found
+    # the exponentials of a GPU are good to 2 units in the last place
+    torch.testing.assert_close(losses, true_losses, rtol=2e-6, atol=1e-30)
+    largest = true_gradients.abs().amax(1, keepdim=True)
+    rounding = torch.finfo(dtype).eps / 2 + 4e-6
+    assert ((gradients - true_gradients).abs() <= rounding * largest + 6e-8).all()
+
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+WIDTHS = [21, 100, 1000, 1001, 4096, 21_841, 50_257, 131_072]
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 8, 10, 16, 20])
-@pytest.mark.parametrize("n", [21, 100, 1000, 1001, 4096, 21_841, 50_257, 131_072])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_losses_and_gradients(k: int, n: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("n", WIDTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_smooth_svm(k: int, n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(n + k)
     scores = (torch.randn(9, n) * 2).to(dtype)
     labels = torch.randint(n, (9,))
     for tau in (0.1, 1.0, 10.0):
-        losses, gradients, true_losses, true_gradients = both(scores, labels, k, tau=tau)
-        # the exponentials of a GPU are good to 2 units in the last place
-        torch.testing.assert_close(losses, true_losses, rtol=2e-6, atol=1e-30)
-        largest = true_gradients.abs().amax(1, keepdim=True)
-        rounding = torch.finfo(dtype).eps / 2 + 4e-6
-        assert ((gradients - true_gradients).abs() <= rounding * largest + 6e-8).all()
+        assert_accurate(both(triton_topk.smooth_svm, scores, labels, k=k, tau=tau), dtype)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 16])
+@pytest.mark.parametrize("n", WIDTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hard_svm_and_joint(k: int, n: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(n + k)
+    scores = (torch.randn(9, n) * 2).to(dtype)
+    labels = torch.randint(n, (9,))
+    for loss in (triton_topk.hard_svm, triton_topk.smooth_svm_lq):
+        assert_accurate(both(loss, scores, labels, k=k), dtype)
+
+
+@pytest.mark.parametrize("q", [0.0, 1e-7, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("n", WIDTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lq_loss(q: float, n: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(n)
+    scores = (torch.randn(9, n) * 2).to(dtype)
+    labels = torch.randint(n, (9,))
+    # the label far below and far above the others
+    for row, gap in enumerate((30.0, 100.0, 1000.0, -30.0)):
+        scores[row, labels[row]] = scores[row].max() - gap
+    assert_accurate(both(triton_topk.lq_loss, scores, labels, q=q), dtype)
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_taylor(order: int) -> None:
     torch.manual_seed(order)
     scores, labels = torch.randn(8, 1000), torch.randint(1000, (8,))
-    gpu, _, true, _ = both(scores, labels, 5, gradient="taylor", order=order)
+    gpu, _, true, _ = both(triton_topk.smooth_svm, scores, labels, gradient="taylor", order=order)
     torch.testing.assert_close(gpu, true, rtol=2e-6, atol=0)
 
 
-def test_hard_rows() -> None:
+@every_loss
+def test_hard_rows(loss: Loss) -> None:
     torch.manual_seed(0)
     scores = torch.randn(8, 1000)
     labels = torch.randint(1, 1000, (8,))
@@ -65,18 +112,19 @@ def test_hard_rows() -> None:
     scores[5] += 1e4
     labels[6] = -100
     scores[6, 3] = math.nan
-    losses, gradients, true_losses, true_gradients = both(scores, labels, 5)
+    losses, gradients, true_losses, true_gradients = both(loss, scores, labels)
     torch.testing.assert_close(losses, true_losses, rtol=2e-6, atol=0)
     torch.testing.assert_close(gradients, true_gradients, rtol=1e-4, atol=2e-6)
 
 
-def test_nan_and_wrong_labels_stay_in_their_rows() -> None:
+@every_loss
+def test_nan_and_wrong_labels_stay_in_their_rows(loss: Loss) -> None:
     torch.manual_seed(0)
     scores = torch.randn(4, 1000, device="cuda")
     labels = torch.tensor([5, 1000, -7, 9], device="cuda")
     scores[3, 17] = math.nan
     scores.requires_grad_()
-    losses = triton_topk.smooth_svm(scores, labels, reduction="none")
+    losses = loss(scores, labels, reduction="none")
     losses.sum().backward()
     assert losses.isnan().tolist() == [False, True, True, True]
     assert scores.grad is not None
@@ -84,15 +132,16 @@ def test_nan_and_wrong_labels_stay_in_their_rows() -> None:
     assert not scores.grad[0].isnan().any()
 
 
-def test_no_host_synchronisation() -> None:
+@every_loss
+def test_no_host_synchronisation(loss: Loss) -> None:
     scores = torch.randn(64, 1000, device="cuda", requires_grad=True)
     labels = torch.randint(1000, (64,), device="cuda")
     weight = torch.rand(1000, device="cuda")
 
     def step() -> None:
         for reduction in ("mean", "sum", "none"):
-            loss = triton_topk.smooth_svm(scores, labels, weight=weight, reduction=reduction)
-            (2 * loss.sum()).backward()
+            losses = loss(scores, labels, weight=weight, reduction=reduction)
+            (2 * losses.sum()).backward()
 
     step()
     torch.cuda.set_sync_debug_mode("error")
@@ -102,14 +151,15 @@ def test_no_host_synchronisation() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_bits_depend_on_neither_batch_nor_run() -> None:
+@every_loss
+def test_bits_depend_on_neither_batch_nor_run(loss: Loss) -> None:
     torch.manual_seed(0)
     scores = torch.randn(37, 1000, device="cuda")
     labels = torch.randint(1000, (37,), device="cuda")
 
     def run(rows: slice) -> tuple[Tensor, Tensor]:
         leaf = scores[rows].clone().requires_grad_()
-        losses = triton_topk.smooth_svm(leaf, labels[rows], reduction="none")
+        losses = loss(leaf, labels[rows], reduction="none")
         losses.sum().backward()
         assert leaf.grad is not None
         return losses, leaf.grad
@@ -121,18 +171,20 @@ def test_bits_depend_on_neither_batch_nor_run() -> None:
         assert torch.equal(whole[7:8], alone)
 
 
-def test_offsets_past_two_to_the_31() -> None:
+@every_loss
+def test_offsets_past_two_to_the_31(loss: Loss) -> None:
     base = torch.empty(3 * 2**30 + 64, dtype=torch.float16, device="cuda")
     scores = base.as_strided((4, 64), (2**30, 1))
     torch.manual_seed(0)
     small = torch.randn(4, 64, device="cuda").half()
     scores.copy_(small)
     labels = torch.randint(64, (4,), device="cuda")
-    found = triton_topk.smooth_svm(scores, labels, reduction="none")
-    assert torch.equal(found, triton_topk.smooth_svm(small, labels, reduction="none"))
+    found = loss(scores, labels, reduction="none")
+    assert torch.equal(found, loss(small, labels, reduction="none"))
 
 
-def test_cuda_graph() -> None:
+@every_loss
+def test_cuda_graph(loss: Loss) -> None:
     scores = torch.randn(16, 1000, device="cuda", requires_grad=True)
     labels = torch.randint(1000, (16,), device="cuda")
     scores.grad = torch.zeros_like(scores)
@@ -140,9 +192,9 @@ def test_cuda_graph() -> None:
     def step() -> Tensor:
         assert scores.grad is not None
         scores.grad.zero_()
-        loss = triton_topk.smooth_svm(scores, labels)
-        loss.backward()
-        return loss
+        mean = loss(scores, labels)
+        mean.backward()
+        return mean
 
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
@@ -150,17 +202,39 @@ def test_cuda_graph() -> None:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        loss = step()
+        mean = step()
     with torch.no_grad():
         scores.copy_(torch.randn_like(scores))
     graph.replay()
-    torch.testing.assert_close(loss, triton_topk.smooth_svm(scores, labels))
+    torch.testing.assert_close(mean, loss(scores, labels))
 
 
 def test_equals_cross_entropy() -> None:
     torch.manual_seed(0)
     scores = torch.randn(32, 1000, device="cuda")
     labels = torch.randint(1000, (32,), device="cuda")
-    torch.testing.assert_close(
-        triton_topk.smooth_svm(scores, labels, 1, margin=0.0), F.cross_entropy(scores, labels)
-    )
+    expected = F.cross_entropy(scores, labels)
+    torch.testing.assert_close(triton_topk.smooth_svm(scores, labels, 1, margin=0.0), expected)
+    torch.testing.assert_close(triton_topk.lq_loss(scores, labels, 0.0), expected)
+
+
+def test_pruning() -> None:
+    torch.manual_seed(0)
+    loss = triton_topk.nn.TruncatedLqLoss(12, truncation=0.5).to("cuda")
+    scores = torch.randn(12, 5, device="cuda", requires_grad=True)
+    labels = scores.argmax(1)
+    labels[:4] = scores[:4].argmin(1)
+    indices = torch.arange(12, device="cuda")
+    with torch.no_grad():
+        scores *= 20
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss.prune(scores, labels, indices)
+        loss(scores, labels, indices).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert scores.grad is not None
+    kept = loss.kept.tolist()
+    assert kept[:4] == [False] * 4
+    assert sum(kept[4:]) >= 6
+    assert scores.grad[~loss.kept].count_nonzero() == 0

@@ -102,7 +102,10 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
 
 def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
     """IndexError for a label that is no class, on the CPU; on a GPU asking would wait for it."""
-    if labels.device.type != "cpu":
+    if labels.device.type != "cpu" or labels.numel() == 0:
+        return
+    lowest, highest = labels.aminmax()
+    if lowest >= 0 and highest < n_classes:
         return
     wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
     if wrong.any():

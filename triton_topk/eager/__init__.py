@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk.eager import hard_svm, joint, lq, smooth_svm
-from triton_topk.eager.rows import Rows, prepare
+from triton_topk.eager.rows import Rows, padded, prepare
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 # Each fills rows.out with the gradient times rows.scale, and returns the losses (N,).
@@ -38,20 +38,25 @@ def run(
 
     The gradient is that of sum_i losses_i upstream_i / normalizer.
     """
-    width = scores.shape[1]
+    n = scores.shape[1]
     double = scores.dtype == torch.float64
     if isinstance(loss, SmoothSVM | SmoothSVMLq):
-        width = smooth_svm.padded_width(width)
         double = double or loss.k > smooth_svm.MAX_K_FLOAT32
     dtype = torch.float64 if double else torch.float32
     out = gradient
     if gradient is not None and gradient.dtype != dtype:
         out = torch.empty_like(gradient, dtype=dtype)
+    if isinstance(loss, SmoothSVM | SmoothSVMLq):
+        others = padded(scores, dtype, smooth_svm.padded_width(n))
+    elif out is not None:
+        # Fresh memory costs more than filling it, and the gradient is written when the scores have been read.
+        others = out.copy_(scores)
+    else:
+        others = scores.to(dtype, copy=True)
     rows, factor = prepare(
-        scores,
+        n,
+        others,
         labels,
-        dtype=dtype,
-        width=width,
         ignore_index=loss.ignore_index,
         weight=weight,
         normalizer=normalizer,

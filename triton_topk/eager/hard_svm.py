@@ -23,7 +23,7 @@ def compute(rows: Rows, loss: HardSVM) -> Tensor:
     losses = losses.where(~few, 0 * (bad + rows.s_y))
     if rows.out is not None and rows.scale is not None:
         g = torch.where(losses > 0, 1 / loss.k, 0 * losses) * rows.scale
-        ties = rows.others == p.unsqueeze(1)
+        ties = (rows.others == p.unsqueeze(1)).to(p.dtype)
         torch.mul(ties, (g / ties.sum(1)).unsqueeze(1), out=rows.out)
         rows.out.scatter_(1, rows.label, -g.unsqueeze(1))
     return losses

@@ -31,16 +31,13 @@ def compute(rows: Rows, loss: Lq) -> Tensor:
 def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (N,), the softmax of the others (N, width) and -dL/ds_y (N,); overwrites the label's column."""
     others, s_y = rows.others, rows.s_y
-    # Stands for the label, so that a row of masked classes is no case of its own.
-    lowest = torch.finfo(others.dtype).min
-    others.scatter_(1, rows.label, lowest)
     largest = others.amax(1)
+    # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
+    others.scatter_(1, rows.label, torch.finfo(others.dtype).min)
     softmax = others.softmax(1)
     # The largest class has the share 1 / sum exp(s_i - largest).  In float64: exp(z) is wrong by what
-    # rounds z.
+    # rounds z.  Where no other class is left z = -inf, or NaN if the label is masked too.
     z = (largest.double() - s_y.double()) - softmax.amax(1).double().log()
-    # no class left at all: as cross-entropy of a row of -inf
-    z = z.masked_fill((s_y == -math.inf) & (largest == lowest), math.nan)
     # beyond the threshold it is z, to the last digit of float64
     minus_log_p = F.softplus(z, threshold=40)
     losses, p_to_q = lq_of(minus_log_p, loss.q)

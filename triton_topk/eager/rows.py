@@ -21,29 +21,32 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    scores: Tensor,
+    n: int,
+    others: Tensor,
     labels: Tensor,
     *,
-    dtype: torch.dtype,
-    width: int,
     ignore_index: int,
     weight: Tensor | None,
     normalizer: Tensor | None,
     upstream: Tensor | None,
     out: Tensor | None,
 ) -> tuple[Rows, Tensor]:
-    """The rows in `dtype`, and the factor of each loss (N,)."""
-    n = scores.shape[1]
+    """The rows of `others`, at first all scores (N, width >= n), and the factor of each loss (N,)."""
+    dtype = others.dtype
     active = labels != ignore_index
-    known = active & (labels >= 0) & (labels < n)
-    label = labels.where(known, 0).unsqueeze(1)
-
-    others = _padded(scores, dtype, width)
-    if labels.device.type != "cpu" or not active.all():
+    # Labels on the CPU have been checked, and looking at them waits for nothing: most batches need no masks.
+    masked = labels.device.type != "cpu" or not active.all()
+    label = labels
+    if masked:
+        known = active & (labels >= 0) & (labels < n)
+        label = labels.where(known, 0)
         # an ignored row is a row of masked classes, whatever it holds
         others.masked_fill_(~active.unsqueeze(1), -math.inf)
+    label = label.unsqueeze(1)
     s_y = others.gather(1, label)[:, 0]
-    s_y = s_y.masked_fill((s_y == math.inf) | ~known, math.nan).masked_fill(~active, 0)
+    s_y = s_y.masked_fill(s_y == math.inf, math.nan)
+    if masked:
+        s_y = s_y.masked_fill(~known, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
 
     factor = active.to(dtype)
@@ -56,11 +59,12 @@ def prepare(
             scale = scale / normalizer
         if upstream is not None:
             scale = scale * upstream
-        scale = torch.where(active, scale, 0)
+        if masked:
+            scale = torch.where(active, scale, 0)
     return Rows(others, n, label, s_y, scale, out), factor
 
 
-def _padded(scores: Tensor, dtype: torch.dtype, width: int) -> Tensor:
+def padded(scores: Tensor, dtype: torch.dtype, width: int) -> Tensor:
     """A copy of the scores with masked classes added."""
     n_rows, n = scores.shape
     out = scores.new_empty((n_rows, width), dtype=dtype)

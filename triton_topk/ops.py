@@ -68,9 +68,15 @@ def _kernels() -> ModuleType:
     return launch
 
 
+@cache
+def _interpreting() -> bool:
+    # Triton, too, looks once.
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def _obstacle_to_triton(tensor: Tensor) -> str | None:
     """Why kernels cannot run on this tensor, or None."""
-    if not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+    if not (tensor.is_cuda or _interpreting()):
         return (
             "needs scores on a GPU, or TRITON_INTERPRET=1 in the environment, "
             f"got scores on {tensor.device}"
@@ -105,7 +111,7 @@ def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
     if labels.device.type != "cpu" or labels.numel() == 0:
         return
     lowest, highest = labels.aminmax()
-    if lowest >= 0 and highest < n_classes:
+    if lowest.item() >= 0 and highest.item() < n_classes:
         return
     wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
     if wrong.any():
@@ -175,7 +181,7 @@ def _gradient(
 def _scale_(gradient: Tensor, factor: Tensor) -> None:
     if _obstacle_to_triton(gradient) is None:
         _kernels().scale_(gradient, factor)
-    elif gradient.device.type != "cpu" or factor != 1:
+    elif gradient.device.type != "cpu" or factor.item() != 1:
         gradient.mul_(factor)
 
 

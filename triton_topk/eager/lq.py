@@ -10,6 +10,7 @@ Nothing is subtracted from 1 that is close to it, so all of these keep their dig
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def compute(rows: Rows, loss: Lq) -> Tensor:
 
 
 def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (N,), the softmax of the others (N, width) and -dL/ds_y (N,); overwrites the label's column."""
+    """Losses (N,) in float64, the softmax of the others (N, width), -dL/ds_y (N,); overwrites the label's column."""
     others, s_y = rows.others, rows.s_y
     largest = others.amax(1)
     # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
@@ -46,14 +47,12 @@ def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
         cut = minus_log_p >= -math.log(loss.truncation)
         losses = losses.masked_fill(cut, loss.truncated_loss)
         g = g.masked_fill(cut, 0)
-    return losses.to(others.dtype), softmax, g.to(others.dtype)
+    return losses, softmax, g.to(others.dtype)
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """(1 - p^q) / q and p^q of -log p, continuous in q."""
-    if q < torch.finfo(minus_log_p.dtype).tiny:
+    """(1 - p^q) / q and p^q of -log p in float64, which makes it continuous in q."""
+    if q < sys.float_info.min:
         return minus_log_p, torch.ones_like(minus_log_p)
-    x = q * minus_log_p
-    # Below, (1 - exp(-x)) / x is 1, and dividing by q would leave the floating-point range.
-    small = x < torch.finfo(x.dtype).eps / 2
-    return torch.where(small, minus_log_p, -torch.expm1(-x) / q), torch.exp(-x)
+    log_p_to_q = minus_log_p * -q
+    return log_p_to_q.expm1() / -q, log_p_to_q.exp()

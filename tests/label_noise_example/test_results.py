@@ -1,0 +1,66 @@
+"""What is run, chosen and shown."""
+
+import re
+
+import pytest
+import torch
+from label_noise import runs, selection
+from label_noise.figures import spread
+from label_noise.losses import CROSS_ENTROPY, LOSSES
+from label_noise.presets import PRESETS, ImageRecipe, SmallRecipe, shortened
+from label_noise.report import noise_table
+from label_noise.runs import Condition
+
+
+def test_every_combination_is_planned_once():
+    conditions = [*runs.noisy("digits", [0, 0.4]), *runs.limited("digits", [0.1, 1])]
+    planned = runs.plan(conditions, PRESETS["digits"], [(0, 1)])
+    assert len(planned) == len(set(planned)) == 3 * len(LOSSES) * 4 + 2 * 4
+
+
+def test_the_choice_is_by_validation_accuracy_never_by_test_accuracy():
+    histories = torch.zeros(2, 3, 2, 2, 4)  # recipes, evaluations, (validation, test), tops, seeds
+    histories[0, 1, 0, 0] = torch.tensor([10.0, 10, 10, 50])
+    histories[1, 2, 0, 0] = 19
+    histories[:, :, 1, 0] = torch.arange(6).reshape(2, 3, 1).float()
+    assert selection.select(histories, "tuned", 0).tolist() == [1] * 4
+    assert selection.select(histories, "to the end", 0).tolist() == [5] * 4
+
+
+def test_significant_differences_are_marked():
+    condition = Condition("digits")
+    base = torch.tensor([80.0, 82, 78, 81, 79])
+    shifts = {CROSS_ENTROPY: 0, "MAE": -3, "Lq": 3, "truncated Lq": 0, "smooth SVM": 0, "joint": 0}
+    jitter = torch.tensor([0.1, -0.1, 0.2, 0, -0.2])
+    results = {
+        selection.Result(condition, loss, 0, "tuned"): base + shift + (jitter if shift else -jitter)
+        for loss, shift in shifts.items()
+    }
+    table = noise_table(results, [condition], 0, "tuned")
+    assert re.search(r"\| MAE +\| 77\.0 ± 1\.\d ↓ ", table)
+    assert re.search(r"\| Lq +\| \*\*83\.0 ± 1\.\d\*\* ↑ ", table)
+    assert re.search(r"\| joint +\| 80\.0 ± 1\.\d +\|", table)
+
+
+def test_names_of_lines_keep_their_distance():
+    assert spread([3, 1, 1.5, 1.3], 1) == pytest.approx([3.2, 0.2, 2.2, 1.2])
+    assert spread([1, 5, 9], 1) == [1, 5, 9]
+
+
+def test_the_preset_is_the_paper_recipe():
+    recipe = PRESETS["cifar10"][0]
+    assert PRESETS["cifar100"] == PRESETS["cifar10"] == (recipe,)
+    assert (recipe.lr, recipe.momentum, recipe.decay, recipe.batch) == (0.01, 0.9, 1e-4, 128)
+    assert (recipe.length, recipe.milestones) == (120, (40, 80))
+    assert (recipe.prune_from, recipe.prune_every, recipe.width) == (40, 10, 64)
+    assert recipe.crop
+    assert recipe.flip
+
+
+def test_a_shortened_recipe_keeps_its_proportions():
+    recipe = shortened(ImageRecipe(), 12)
+    assert (recipe.length, recipe.milestones) == (12, (4, 8))
+    assert (recipe.prune_from, recipe.prune_every) == (4, 1)
+    recipe = shortened(SmallRecipe(1e-3, 0), 240)
+    assert (recipe.evaluate_every, recipe.prune_from, recipe.prune_every) == (12, 80, 20)
+    assert shortened(recipe, None) is recipe

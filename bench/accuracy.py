@@ -19,6 +19,8 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import accuracy_lq
+import adversarial_lq
 from accuracy import LOSS_BOUND, Errors, errors, gradient_bound
 from adversarial import cases
 
@@ -31,6 +33,7 @@ SHAPES = {
         (1, 13), (2, 30), (5, 6), (5, 24), (5, 100), (10, 11), (10, 40), (16, 17), (16, 64), (16, 150),
     ],
 }  # fmt: skip
+LQ_CLASSES = {"eager": (2, 10, 100, 2000), "triton": (2, 10, 60)}
 
 
 def row(k: int, n: int, backend: str) -> str:
@@ -47,6 +50,14 @@ def row(k: int, n: int, backend: str) -> str:
     )
 
 
+def lq_row(q: float, n: int, backend: str) -> str:
+    found = list(accuracy_lq.errors(adversarial_lq.cases(n), q, torch.float32, backend))
+    loss, gradient, entry = (
+        max(getattr(e, name) for e in found) for name in ("loss", "gradient", "entry")
+    )
+    return f"| {q:g} | {n} | {loss:.1e} | {gradient:.1e} | {entry:.1e} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -56,9 +67,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=RuntimeWarning)  # of the interpreter
     backend = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "eager"
     rows = [row(k, n, backend) for k, n in track(SHAPES[backend])]
+    lq_rows = [lq_row(q, n, backend) for n in track(LQ_CLASSES[backend]) for q in adversarial_lq.QS]
     where = "in Triton's interpreter" if backend == "triton" else "on the CPU"
     text = [
         f"# Accuracy of the {backend} backend",
+        "",
+        "## smooth_svm",
         "",
         f"float32, {where}, against 60 digits; the worst over the rows of tests/adversarial.py (tau from 1e-4 to "
         "1e4, spreads up to 1e4, ties, near ties, dominant and masked scores). Loss: relative, promised "
@@ -69,6 +83,16 @@ def main() -> None:
         "| k | n | loss | gradient | promised | its worst row | entry | Taylor |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
+        "",
+        "## lq_loss",
+        "",
+        "The worst over the rows of tests/adversarial_lq.py (the label up to 1000 above and below the other classes, "
+        "ties, offsets, masked scores), in the same terms; promised 1e-6, 1e-6 and 1e-5. In the gradient the "
+        "rounding of q log p_y, |q log p_y| 2^-23, is allowed for.",
+        "",
+        "| q | n | loss | gradient | entry |",
+        "|---|---|---|---|---|",
+        *lq_rows,
         "",
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)

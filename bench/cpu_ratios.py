@@ -28,6 +28,8 @@ from triton_topk import reference
 BATCH = 256
 SHAPES = [(n, k) for n in (100, 1000, 10_000) for k in (2, 5, 10, 20, 50)]
 TARGETS = {100: 8, 1000: 15, 10_000: 15}
+LQ_BATCHES = (256, 4096)
+LQ_CLASSES = 1000
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,11 +56,10 @@ def seconds(loss: Loss, scores: Tensor, labels: Tensor, rounds: int) -> float:
     return timer.timeit(rounds).mean
 
 
-def measure(n: int, k: int, turns: int) -> dict[str, list[float]]:
+def measure(losses: dict[str, Loss], batch: int, n: int, turns: int) -> dict[str, list[float]]:
     torch.manual_seed(0)
-    scores = torch.randn(BATCH, n, requires_grad=True)
-    labels = torch.randint(n, (BATCH,))
-    losses = implementations(n, k)
+    scores = torch.randn(batch, n, requires_grad=True)
+    labels = torch.randint(n, (batch,))
     rounds = {name: max(1, int(0.05 / seconds(f, scores, labels, 1))) for name, f in losses.items()}
     times: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(turns):
@@ -80,13 +81,37 @@ def row(n: int, k: int, times: dict[str, list[float]]) -> str:
     return f"| {n} | {k} | {milliseconds:.2f} | {' | '.join(others)} | {TARGETS[n]} |"
 
 
+def lq_row(batch: int, turns: int) -> str:
+    losses: dict[str, Loss] = {
+        "lq_loss": triton_topk.lq_loss,
+        "cross_entropy": F.cross_entropy,
+        "smooth_svm_lq": triton_topk.smooth_svm_lq,
+        "smooth_svm": triton_topk.smooth_svm,
+        "hard_svm": triton_topk.hard_svm,
+    }
+    times = measure(losses, batch, LQ_CLASSES, turns)
+
+    def ratio(name: str, other: str) -> str:
+        pairs = zip(times[name], times[other], strict=True)
+        return f"{statistics.median(t / o for t, o in pairs):.2f}"
+
+    return (
+        f"| {batch} | {ratio('lq_loss', 'cross_entropy')} | {ratio('smooth_svm_lq', 'smooth_svm')} | "
+        f"{ratio('hard_svm', 'smooth_svm')} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("reports"))
     parser.add_argument("--turns", type=int, default=7)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="topk")
-    rows = [row(n, k, measure(n, k, arguments.turns)) for n, k in track(SHAPES)]
+    rows = [
+        row(n, k, measure(implementations(n, k), BATCH, n, arguments.turns))
+        for n, k in track(SHAPES)
+    ]
+    lq_rows = [lq_row(batch, arguments.turns) for batch in LQ_BATCHES]
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "cpu-ratios.md").write_text(
         "\n".join(
@@ -100,6 +125,12 @@ def main() -> None:
                 "| n | k | smooth_svm, ms | divide & conquer | authors' topk | F.cross_entropy | target |",
                 "|---|---|---|---|---|---|---|",
                 *rows,
+                "",
+                f"Time over time of another loss, {LQ_CLASSES} classes. Targets: 1.5 and 1.3.",
+                "",
+                "| rows | lq_loss over F.cross_entropy | smooth_svm_lq over smooth_svm | hard_svm over smooth_svm |",
+                "|---|---|---|---|",
+                *lq_rows,
                 "",
             ]
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accuracy import assert_promised, errors
 from adversarial import cases
+from running import RESIDENT, STREAM, WIDE, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -20,39 +21,22 @@ from triton_topk.parameters import SmoothSVM
 # interpreter computes with, reports them.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
-STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
-WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
+
+def svm(k: int, order: int | None = None) -> SmoothSVM:
+    return SmoothSVM(k, 1.0, 1.0, order, -100, None)
 
 
-def run(
-    backend: object,
+def assert_same(
     scores: Tensor,
     labels: Tensor,
     k: int,
     config: Config | None = None,
     order: int | None = None,
-    tau: float = 1.0,
     **kwargs: object,
-) -> tuple[Tensor, Tensor]:
-    """Losses and gradient, from outputs that start as NaN."""
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    losses = torch.full((len(scores),), math.nan, dtype=dtype)
-    gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
-    if config is not None:
-        blocks = -(-scores.shape[1] // config.lanes)
-        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
-    loss = SmoothSVM(k, tau, 1.0, order, -100, None)
-    backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
-    return losses, gradient
-
-
-def assert_same(
-    scores: Tensor, labels: Tensor, k: int, config: Config | None = None, **kwargs: object
 ) -> None:
     """The kernel's answer is that of the eager backend, which has its own tests of everything."""
-    losses, gradient = run(launch, scores, labels, k, config, **kwargs)
-    expected_losses, expected_gradient = run(eager, scores, labels, k, **kwargs)
+    losses, gradient = run(launch, scores, labels, svm(k, order), config, **kwargs)
+    expected_losses, expected_gradient = run(eager, scores, labels, svm(k, order), **kwargs)
     torch.testing.assert_close(losses, expected_losses, equal_nan=True)
     torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-4, equal_nan=True)
 
@@ -99,8 +83,8 @@ def test_half_precision(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     scores = torch.randn(6, 50).to(dtype)
     labels = torch.randint(50, (6,))
-    losses, gradient = run(launch, scores, labels, 5)
-    expected_losses, expected = run(launch, scores.float(), labels, 5)
+    losses, gradient = run(launch, scores, labels, svm(5))
+    expected_losses, expected = run(launch, scores.float(), labels, svm(5))
     assert torch.equal(losses, expected_losses)
     # the interpreter cuts off where a GPU rounds
     torch.testing.assert_close(gradient, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
@@ -119,48 +103,28 @@ def test_gradcheck_of_the_kernel() -> None:
 
 
 def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:
-    torch.manual_seed(0)
-    scores = torch.randn(12, 21)
-    labels = torch.randint(1, 20, (12,))
-    scores[0, ::2] = -math.inf
-    scores[1, 0] = math.nan
-    scores[2, 0] = math.inf
-    scores[3, labels[3]] = -math.inf
-    scores[4, 4:] = -math.inf
-    labels[4] = 1
-    scores[5, labels[5]] = math.nan
-    scores[6, labels[6]] = math.inf
-    scores[7] = math.nan
-    scores[8] = math.nan
-    labels[8] = -100
-    labels[9] = 21
-    labels[10] = -1
-    scores[11] = -math.inf
+    scores, labels, known, poisoned, clean = difficult_rows()
     for k in (1, 5):
+        expected_losses, expected = run(eager, scores, known, svm(k))
         for config in (RESIDENT, STREAM):
-            losses, gradient = run(launch, scores, labels, k, config)
-            poisoned = [1, 2, 5, 6, 7, 9, 10, 11]
+            losses, gradient = run(launch, scores, labels, svm(k), config)
             assert losses[poisoned].isnan().all()
             assert gradient[poisoned].isnan().all()
-            clean = [0, 3, 4, 8]
-            known = labels.clone()
-            known[[9, 10]] = -100
-            expected_losses, expected = run(eager, scores, known, k)
             torch.testing.assert_close(losses[clean], expected_losses[clean])
             torch.testing.assert_close(gradient[clean], expected[clean])
             assert losses[3] == math.inf
             assert losses[8] == 0
             assert (gradient[8] == 0).all()
-    assert run(launch, scores, labels, 5)[0][4] == 0
+    assert run(launch, scores, labels, svm(5))[0][4] == 0
 
 
 def test_row_alone_and_in_a_batch_have_the_same_bits() -> None:
     torch.manual_seed(0)
     scores = torch.randn(9, 37)
     labels = torch.randint(37, (9,))
-    losses, gradient = run(launch, scores, labels, 5)
+    losses, gradient = run(launch, scores, labels, svm(5))
     for i in range(9):
-        alone = run(launch, scores[i : i + 1], labels[i : i + 1], 5)
+        alone = run(launch, scores[i : i + 1], labels[i : i + 1], svm(5))
         assert torch.equal(alone[0], losses[i : i + 1])
         assert torch.equal(alone[1], gradient[i : i + 1])
 
@@ -168,7 +132,7 @@ def test_row_alone_and_in_a_batch_have_the_same_bits() -> None:
 def test_equal_scores_have_equal_gradients() -> None:
     scores = torch.tensor([[3.0, 3, 3, 3, 3, 3, 1, 1, 0, 3]])
     for k in (2, 5):
-        gradient = run(launch, scores, torch.tensor([8]), k)[1]
+        gradient = run(launch, scores, torch.tensor([8]), svm(k))[1]
         assert gradient[0, [0, 1, 2, 3, 4, 5, 9]].unique().numel() == 1
         assert gradient[0, [6, 7]].unique().numel() == 1
 

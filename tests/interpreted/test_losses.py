@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from accuracy_lq import assert_promised, errors
 from adversarial_lq import QS, cases
+from running import RESIDENT, STREAM, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -27,27 +26,6 @@ MIXED = SmoothSVMLq(5, 1.0, 1.0, None, 0.7, None, 0.3, -100, None)
 TAYLOR = SmoothSVMLq(3, 0.5, 1.0, 2, 0.3, 0.3, 0.6, -100, None)
 LOSSES = [HARD, LQ, TRUNCATED, CROSS_ENTROPY, MIXED, TAYLOR]
 IDS = ["hard", "lq", "truncated", "cross-entropy", "mixed", "mixed-taylor"]
-RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
-STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
-
-
-def run(
-    backend: object,
-    scores: Tensor,
-    labels: Tensor,
-    loss: Loss,
-    config: Config | None = None,
-    **kwargs: object,
-) -> tuple[Tensor, Tensor]:
-    """Losses and gradient, from outputs that start as NaN."""
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    losses = torch.full((len(scores),), math.nan, dtype=dtype)
-    gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
-    if config is not None:
-        blocks = -(-scores.shape[1] // config.lanes)
-        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
-    backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
-    return losses, gradient
 
 
 def assert_same(
@@ -134,29 +112,7 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss) -> None:
-    torch.manual_seed(0)
-    scores = torch.randn(13, 21)
-    labels = torch.randint(1, 20, (13,))
-    scores[0, ::2] = -math.inf
-    scores[1, 0] = math.nan
-    scores[2, 0] = math.inf
-    scores[3, labels[3]] = -math.inf
-    scores[4, 4:] = -math.inf
-    labels[4] = 1
-    scores[5, labels[5]] = math.nan
-    scores[6, labels[6]] = math.inf
-    scores[7] = math.nan
-    scores[8] = math.nan
-    labels[8] = -100
-    labels[9] = 21
-    labels[10] = -1
-    scores[11] = -math.inf
-    scores[12] = -math.inf
-    scores[12, labels[12]] = 0.5
-    poisoned = [1, 2, 5, 6, 7, 9, 10, 11]
-    clean = [0, 3, 4, 8, 12]
-    known = labels.clone()
-    known[[9, 10]] = -100
+    scores, labels, known, poisoned, clean = difficult_rows()
     expected_losses, expected = run(eager, scores, known, loss)
     for config in (RESIDENT, STREAM):
         losses, gradient = run(launch, scores, labels, loss, config)

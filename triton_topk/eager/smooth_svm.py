@@ -102,7 +102,7 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
     """r_j = s^j sigma_j(e) by a product tree: (degree + 1, N), and log s.
 
     s = 2^-ceil(log2(2 r_1 / k)) or 1 bounds r_j by (k / 2)^j / j!, and is exact.  It comes in at the last
-    level where the products are still in range without it.
+    level where the products are still in range without it, if there is one.
     """
     tree = e.t().unsqueeze(0)  # (degree, columns, N)
     merged = 1
@@ -120,7 +120,8 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
         half = tree.shape[1] // 2
         tree = _multiply(tree[:, :half], tree[:, half:], degree)
     if log_s is None:
-        tree, log_s = _scaled(tree, k)
+        # all coefficients of all others are in range
+        log_s = e.new_zeros(())
     r = tree.new_zeros((degree + 1, e.shape[0]))
     r[0] = 1
     r[1 : 1 + tree.shape[0]] = tree[:, 0]
@@ -154,12 +155,14 @@ def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
 def _top_polynomial(power: Tensor) -> Tensor:
     """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
     t, _, n_rows = power.shape
-    T, last = power.new_zeros((2, t + 1, n_rows)).unbind(0)
-    T[0] = last[0] = 1
-    for i in range(t):
-        T, last = last, T
-        torch.addcmul(last[1 : i + 2], power[i, : i + 1], last[: i + 1], out=T[1 : i + 2])
-    return T
+    buffers = power.new_zeros((2, t + 1, n_rows))
+    buffers[:, 0] = 1
+    now, then = ((T, T[1:], T[:-1]) for T in buffers.unbind(0))
+    # T_j is 0 where j is more than the classes included, whatever it is multiplied by.
+    for power_i in power.unbind(0):
+        torch.addcmul(now[1], power_i, now[2], out=then[1])
+        now, then = then, now
+    return now[0]
 
 
 def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,10 +199,10 @@ def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
 def _horner(coefficients: Tensor, e: Tensor, out: Tensor) -> None:
     """out = sum_m c_m e^m, m = 1..k."""
     c = coefficients.unsqueeze(-1)
-    out.copy_(c[-1])
+    total = c[-1]
     for m in range(c.shape[0] - 2, -1, -1):
-        torch.addcmul(c[m], out, e, out=out)
-    out.mul_(e)
+        total = torch.addcmul(c[m], total, e, out=out)
+    torch.mul(total, e, out=out)
 
 
 def _top_gradient(
@@ -227,13 +230,13 @@ def _top_gradient(
         down.append((1 - down[-1]) / w[j])
     # r_{J-m} of J = k, k - 1, k - 2, for each m: (m, J, 1, N)
     rest = F.pad(r[: k + 1].flip(0), (0, 0, 0, 2)).unfold(0, 3, 1).transpose(1, 2).unsqueeze(2)
-    P = torch.zeros_like(log_e)
-    keep = torch.ones_like(log_e)
-    A = keep * (weight[0, k] * rest[0])
-    for m, (weight_m, rest_m) in enumerate(zip(weight[1:, k], rest[1:], strict=False), 1):
-        P = torch.maximum(P, w[m - 1] * keep)
-        keep = torch.where(P <= 0.5, 1 - P, down[t - m])
-        A.addcmul_(keep, weight_m * rest_m)
+    terms = weight[: k + 1, k].unsqueeze(1).unsqueeze(1) * rest
+    keep = not_P = one = torch.ones_like(log_e)
+    A = keep * terms[0]
+    for m in range(1, k + 1):
+        not_P = torch.minimum(not_P, torch.addcmul(one, w[m - 1], keep, value=-1))
+        keep = torch.where(not_P >= 0.5, not_P, down[t - m])
+        A.addcmul_(keep, terms[m])
     A_k, A_below, A_2 = A.unbind(0)
     e = (log_e.clamp(max=_EXPONENT_CAP[log_e.dtype]) + log_s).exp()
     not_k = A_k / S[k]

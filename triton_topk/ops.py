@@ -94,13 +94,14 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
     if obstacle is None and not isinstance(loss, Lq):
         order = None if isinstance(loss, HardSVM) else loss.order
         degree = loss.k if order is None else loss.k + order - 1
+        n = scores.shape[1]
         if loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
             obstacle = (
                 f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
                 f"got k={loss.k}, order={order}"
             )
-        elif not isinstance(loss, HardSVM) and not _kernels().in_range(scores, degree):
-            obstacle = f"cannot hold the coefficients of C={scores.shape[1]} classes for k={loss.k}"
+        elif not _kernels().in_range(loss, n, scores.dtype):
+            obstacle = f"cannot hold the coefficients of C={n} classes for k={loss.k}"
     if loss.backend == "triton" and obstacle is not None:
         raise ValueError(f"backend='triton' {obstacle}")
     return obstacle is None

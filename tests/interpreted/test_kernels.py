@@ -15,7 +15,7 @@ import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import SmoothSVM
+from triton_topk.parameters import SmoothSVM, SmoothSVMLq
 
 # Infinities and NaN that a GPU makes silently and a later selection drops; NumPy, which the
 # interpreter computes with, reports them.
@@ -194,4 +194,8 @@ def test_more_classes_than_the_coefficients_can_hold() -> None:
     z = 1 + math.log((2**20 - 16) / 16)
     loss = triton_topk.smooth_svm(scores, labels, 16)
     assert loss.item() == pytest.approx(z + math.log1p(math.exp(-z)), rel=1e-6)
-    assert launch.in_range(torch.empty(1, 2**20), 5)
+    assert launch.in_range(svm(5), 2**20, torch.float32)
+    # two losses at once leave fewer lanes, each with more of the row
+    mixed = SmoothSVMLq(16, 1.0, 1.0, None, 0.7, None, 0.5, -100, None)
+    assert launch.in_range(svm(16), 600_000, torch.float32)
+    assert not launch.in_range(mixed, 600_000, torch.float32)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 
@@ -23,7 +22,6 @@ class Config:
     warps: int
 
 
-@lru_cache(maxsize=1024)
 def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Config:
     """The configuration for rows of n scores and polynomials of this degree, for warps of 32.
 
@@ -58,9 +56,9 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     return Config(rows, lanes, _ceil_div(n, lanes), stream, warps)
 
 
-def in_range(n: int, degree: int, dtype: torch.dtype) -> bool:
+def in_range(config: Config, degree: int) -> bool:
     """Whether the polynomial of one lane's scores is in range when they are all equal."""
-    blocks = choose(n, degree, dtype).blocks
+    blocks = config.blocks
     return math.comb(blocks, min(degree, blocks // 2)) < torch.finfo(torch.float32).max / 100
 
 

@@ -1,6 +1,7 @@
 """Launching the kernels on tensors."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,11 +14,16 @@ from triton_topk.kernels.scale import scale_kernel
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 
-def in_range(scores: Tensor, degree: int) -> bool:
-    return table.in_range(scores.shape[1], degree, scores.dtype)
+# typed, here and below: losses with equal parameters are equal as tuples
+@lru_cache(maxsize=1024, typed=True)
+def in_range(loss: Loss, n: int, dtype: torch.dtype) -> bool:
+    """Whether the kernel can hold the coefficients of rows of n scores."""
+    return table.in_range(choose(loss, n, dtype), _parts(loss, n, dtype)["DEGREE"])
 
 
+@lru_cache(maxsize=1024, typed=True)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
+    """The configuration for rows of n scores, for warps of 32."""
     parts = _parts(loss, n, dtype)
     degree = max(parts["DEGREE"], parts["K"])
     return table.choose(n, degree, dtype, mixed=parts["SMOOTH"] and parts["LQ"])
@@ -78,6 +84,7 @@ def run(
         )
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     """The kernel's arguments that say what to compute."""
     out: dict[str, Any] = {

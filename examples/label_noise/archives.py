@@ -33,10 +33,8 @@ class ArraysOnly(pickle.Unpickler):
         {
             ("numpy", "dtype"),
             ("numpy", "ndarray"),
-            (
-                "numpy.core.multiarray",
-                "_reconstruct",
-            ),  # as numpy 1 writes it, and the archives have it
+            # as numpy 1 writes it, and the archives have it
+            ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
             ("_codecs", "encode"),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from accuracy_lq import assert_promised, errors
@@ -171,3 +173,29 @@ def test_one_class() -> None:
     assert (losses == 0).all()
     assert scores.grad is not None
     assert (scores.grad == 0).all()
+
+
+@pytest.mark.parametrize("backend", ["triton", "eager"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        triton_topk.smooth_svm,
+        triton_topk.hard_svm,
+        triton_topk.lq_loss,
+        triton_topk.smooth_svm_lq,
+    ],
+)
+def test_offsets_past_two_to_the_31(loss: Callable[..., Tensor], backend: str) -> None:
+    torch.manual_seed(0)
+    near = torch.randn(4, 64).half()
+    # 6 GB, of which four rows are ever touched
+    far = torch.empty(3 * 2**30 + 64, dtype=torch.float16).as_strided((4, 64), (2**30, 1))
+    far.copy_(near)
+    labels = torch.randint(64, (4,))
+    found = []
+    for scores in (far, near):
+        leaf = scores.detach().requires_grad_()
+        losses = loss(leaf, labels, backend=backend, reduction="none")
+        found.append((losses.detach(), *torch.autograd.grad(losses.sum(), leaf)))
+    for of_far, of_near in zip(*found, strict=True):
+        assert torch.equal(of_far, of_near)

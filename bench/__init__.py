@@ -1,0 +1,1 @@
+"""What the losses cost and how exact they are: the benchmark suite and the commands behind reports/."""

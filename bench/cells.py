@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.implementations import IMPLEMENTATIONS, Implementation
+from bench.implementations import IMPLEMENTATIONS
 from bench.results import BOTH, FORWARD, Cell
 
 K = 5  # where k is not what varies
@@ -19,6 +19,10 @@ class Plan:
     n_of_k: tuple[int, ...]
     batch: tuple[int, ...]
     n_of_batch: int
+    every_dtype: bool  # on all axes, not on that of n alone
+
+    def is_in_n(self, n: int, k: int | None, batch: int) -> bool:
+        return n in self.n and k in (K, None) and batch == self.scores // n
 
     def shapes(self) -> Iterator[tuple[int, int, int]]:
         """(n, k, batch), each once."""
@@ -28,22 +32,19 @@ class Plan:
         yield from dict.fromkeys(in_n + in_k + in_batch)
 
     def cells(self, dtypes: tuple[str, ...]) -> Iterator[Cell]:
-        """Implementations of the same thing one after the other, so that they meet the same machine."""
+        """Implementations of the same thing one after the other, so that they meet the same machine.
+
+        Forward alone is measured along n; along k what has one.
+        """
         for n, k, batch in self.shapes():
-            for dtype in dtypes:
-                for work in (FORWARD, BOTH):
+            in_n = self.is_in_n(n, k, batch)
+            works = (FORWARD, BOTH) if in_n else (BOTH,)
+            for dtype in dtypes if in_n or self.every_dtype else dtypes[:1]:
+                for work in works:
                     for implementation in IMPLEMENTATIONS.values():
-                        if self._measures(implementation, n, k, batch, dtype, work):
+                        if implementation.has_k or k == K:
                             own_k = k if implementation.has_k else None
                             yield Cell(implementation.name, n, own_k, batch, dtype, work)
-
-    def _measures(
-        self, implementation: Implementation, n: int, k: int, batch: int, dtype: str, work: str
-    ) -> bool:
-        """All of them at all n, and forward alone there; elsewhere what varies with the axis."""
-        if n in self.n and k == K and batch == self.scores // n:
-            return True
-        return work == BOTH and (k == K or implementation.has_k)
 
 
 GPU = Plan(
@@ -53,6 +54,7 @@ GPU = Plan(
     n_of_k=(1000, 32_768),
     batch=(1, 16, 256, 4096, 65_536),
     n_of_batch=1000,
+    every_dtype=True,
 )
 CPU = Plan(
     scores=2**18,
@@ -61,5 +63,14 @@ CPU = Plan(
     n_of_k=GPU.n_of_k,
     batch=(1, 16, 2048, 16_384),
     n_of_batch=1000,
+    every_dtype=False,
 )
-TINY = Plan(scores=2**10, n=(32, 64), k=(1, 2, 5), n_of_k=(64,), batch=(1, 4), n_of_batch=64)
+TINY = Plan(
+    scores=2**10,
+    n=(32, 64),
+    k=(1, 5),
+    n_of_k=(64,),
+    batch=(1,),
+    n_of_batch=64,
+    every_dtype=False,
+)

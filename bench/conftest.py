@@ -120,4 +120,6 @@ def pytest_benchmark_update_json(
     output_json["left_out"] = config.stash[LEFT_OUT]
     for benchmark in output_json["benchmarks"]:
         # said in extra_info, as text
-        del benchmark["params"], benchmark["param"], benchmark["options"]
+        for key in ("params", "param", "options"):
+            del benchmark[key]
+        del benchmark["stats"]["data"]  # of every round

@@ -23,6 +23,7 @@ class Unavailable(Exception):  # noqa: N818 (not an error)
 
 
 _ALL_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_FLOAT32 = ("float32",)
 _DIFFTOPK_SORTS = 16
 
 
@@ -34,7 +35,7 @@ class Implementation:
     ours: bool = False
     has_k: bool = True
     max_classes: int | None = None  # beyond, a call takes many seconds
-    dtypes: tuple[str, ...] = _ALL_DTYPES
+    dtypes: tuple[str, ...] = _ALL_DTYPES  # in which it works, and not as another one
     capturable: bool = True  # in a CUDA graph: no synchronisation with the host
 
     def why_not(self, n: int, dtype: str) -> str | None:
@@ -42,7 +43,7 @@ class Implementation:
         if self.max_classes is not None and n > self.max_classes:
             return f"takes too long beyond {self.max_classes} classes"
         if dtype not in self.dtypes:
-            return f"takes no {dtype}"
+            return f"measured in {', '.join(self.dtypes)}"
         return None
 
 
@@ -138,7 +139,9 @@ IMPLEMENTATIONS = {
         Implementation("smooth_svm_lq", "smooth_svm_lq", _joint, ours=True),
         Implementation("lq_loss", "lq_loss", _lq_loss, ours=True, has_k=False),
         Implementation("divide and conquer", "smooth_svm", _reference("divide_and_conquer")),
-        Implementation("summation", "smooth_svm", _reference("summation"), max_classes=4096),
+        Implementation(
+            "summation", "smooth_svm", _reference("summation"), dtypes=_FLOAT32, max_classes=4096
+        ),
         Implementation("F.cross_entropy", "cross_entropy", _cross_entropy, has_k=False),
         Implementation(
             "F.cross_entropy compiled", "cross_entropy", _compiled_cross_entropy, has_k=False
@@ -147,6 +150,6 @@ IMPLEMENTATIONS = {
         Implementation(
             "Liger cross_entropy", "cross_entropy", _liger, has_k=False, capturable=False
         ),
-        Implementation("difftopk", None, _difftopk, dtypes=("float32",), capturable=False),
+        Implementation("difftopk", None, _difftopk, dtypes=_FLOAT32, capturable=False),
     )
 }

@@ -77,12 +77,12 @@ class Truth:
             found.append(float((wrong / largest).amax()))
         for what, error in zip(("loss", "gradient"), found, strict=False):
             if not error <= _WRONG:  # NaN too
-                raise WrongError(f"wrong: {what} off by {error:.2g}")
+                raise WrongError(f"{what} off by {error:.2g}")
         return found[0], found[1] if gradient is not None else None
 
 
 def check_finite(loss: Tensor, gradient: Tensor | None) -> tuple[None, None]:
     """For a loss that has no definition here, whose errors nobody knows."""
     if not torch.isfinite(loss) or (gradient is not None and not gradient.isfinite().all()):
-        raise WrongError("wrong: not finite")
+        raise WrongError("not finite")
     return None, None

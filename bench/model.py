@@ -1,0 +1,132 @@
+"""How long a kernel should take on an H200, from its entry in the ledger.
+
+Each thing that a score needs has a time of its own, as if nothing else took any: moving its bytes at copy bandwidth,
+issuing its instructions, and executing those that only one kind of unit can.  The longest is the predicted time.  It is
+a bound from below: latencies, waiting at barriers, uneven last programs and hits in L2 are taken to cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.ledger.entry import PATH, Entry, load_ledger
+
+MEMORY = "memory"
+_WARP = 32
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    architecture: str
+    multiprocessors: int
+    clock: float  # Hz
+    copy_bandwidth: float  # bytes a second, read and written
+    l2: int  # bytes that are found again there, whichever multiprocessor asks
+    lanes: dict[str, int]  # lanes a clock and multiprocessor, by class of instructions
+    registers: int  # a quarter of a multiprocessor
+    warps: int
+    programs: int
+    shared: int  # bytes of a multiprocessor
+
+
+H200 = Device(
+    name="H200",
+    architecture="sm_90",
+    # Design, section 5: copy 4.3 TB/s, and in the time of 32 float32 scores, read and written, 55 instructions.
+    multiprocessors=132,
+    copy_bandwidth=4.3e12,
+    clock=1.75e9,
+    # Half of 50 MB: data may be kept once in each half of the chip.
+    l2=25_000_000,
+    # Results a clock and multiprocessor of compute capability 9.0: CUDA C++ Programming Guide, "Arithmetic
+    # Instructions".  That rounding to whole numbers is as slow as a special function is an assumption.
+    lanes={
+        "all": 128,
+        "fma unit": 128,
+        "alu": 64,
+        "float64": 64,
+        "shuffles": 32,
+        "special-function unit": 16,
+    },
+    # The guide's table of technical specifications.
+    registers=16_384,
+    warps=64,
+    programs=32,
+    shared=228 * 1024,
+)
+_NAMES = {"all": "issue"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For one score of a device that is full of work."""
+
+    seconds: dict[str, float] = field(repr=False)  # by what would take them, if it alone took time
+    traffic: float  # bytes from and to memory
+    warps: int  # resident on a multiprocessor
+    fraction: float  # of copy bandwidth, counting the scores once and the gradient once
+
+    @property
+    def time(self) -> float:
+        """Seconds."""
+        return max(self.seconds.values())
+
+    @property
+    def bound(self) -> str:
+        """What takes the most time: "memory", "issue" or a unit."""
+        return max(self.seconds, key=lambda name: self.seconds[name])
+
+
+def predict(entry: Entry, device: Device = H200) -> Prediction:
+    assert entry.architecture == device.architecture, entry.name
+    traffic = entry.size * (reads(entry, device) + entry.writes_gradient)
+    least = entry.size * (1 + entry.writes_gradient)
+    seconds = {MEMORY: traffic / device.copy_bandwidth} | {
+        _NAMES.get(name, name): entry.executed[name]
+        / (device.multiprocessors * lanes * device.clock)
+        for name, lanes in device.lanes.items()
+    }
+    return Prediction(
+        seconds,
+        traffic,
+        resident_warps(entry, device),
+        least / device.copy_bandwidth / max(seconds.values()),
+    )
+
+
+def reads(entry: Entry, device: Device = H200) -> int:
+    """How often a score comes from memory: once a pass, or once where L2 holds all rows that are being worked on."""
+    if not entry.config.stream:
+        return 1
+    passes = 1 + (entry.loss != "lq_loss") + entry.writes_gradient
+    programs = device.multiprocessors * resident_warps(entry, device) // entry.config.warps
+    rows = programs * entry.config.rows
+    held = rows * entry.n * entry.size * (1 + entry.writes_gradient)
+    return 1 if held <= device.l2 else passes
+
+
+def resident_warps(entry: Entry, device: Device = H200) -> int:
+    """Warps that a multiprocessor holds at a time, of as many programs as its registers and shared memory allow."""
+    warps = entry.config.warps
+    # registers are given to a warp by eights a lane, of the quarter that it runs on
+    of_a_warp = _WARP * _round_up(entry.registers, 8)
+    of_registers = 4 * (device.registers // of_a_warp) // warps
+    of_shared = device.shared // _round_up(entry.shared + 1024, 128)  # 1024 are the system's
+    return warps * min(of_registers, of_shared, device.programs, device.warps // warps)
+
+
+def predictions(
+    path: Path = PATH, device: Device = H200
+) -> dict[tuple[str, int, int | None, str, str], Prediction]:
+    """By (implementation, n, k, dtype, work), as the benchmark suite names them; of rows as they come."""
+    return {
+        (entry.implementation, entry.n, entry.k, entry.dtype, entry.work): predict(entry, device)
+        for entry in load_ledger(path).entries.values()
+        if entry.architecture == device.architecture and entry.aligned
+    }
+
+
+def _round_up(x: int, to: int) -> int:
+    return -(-x // to) * to

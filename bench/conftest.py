@@ -17,6 +17,7 @@ from bench.results import Cell, as_json
 from bench.timing import Clock, DeviceClock, HostClock
 
 LEFT_OUT = pytest.StashKey[list[dict[str, Any]]]()
+SEED = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = []
+    config.stash[SEED] = secrets.randbits(31)  # fresh for every run
 
 
 @lru_cache
@@ -63,9 +65,8 @@ def device() -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def seed() -> int:
-    """Fresh for every run; a failing check names it."""
-    return secrets.randbits(31)
+def seed(request: pytest.FixtureRequest) -> int:
+    return request.config.stash[SEED]
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +107,7 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     cpu = machine_info["cpu"]["brand_raw"]
     machine_info.clear()  # the name of the machine is nobody's business
-    machine_info["device"] = machine.describe(the_device(), cpu)
+    machine_info["device"] = machine.describe(the_device(), cpu) | {"seed": config.stash[SEED]}
 
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:

@@ -100,7 +100,6 @@ def test_loss(
     benchmark.extra_info |= {
         "measures": "loss",
         "cell": as_json(cell),
-        "seed": seed,
         "clock": how,
         "extra_memory": memory,
         "loss_error": loss_error,

@@ -16,7 +16,6 @@ Result = tuple[Tensor, Tensor | None]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _MOST_STEPS = 64  # in one graph
-_SEED_RANGE = 2**62
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Step:
 
 
 def inputs(cell: Cell, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator(device).manual_seed(seed % _SEED_RANGE)
+    generator = torch.Generator(device).manual_seed(seed)
     scores = torch.randn(cell.batch, cell.n, generator=generator, device=device)
     labels = torch.randint(cell.n, (cell.batch,), generator=generator, device=device)
     scores = scores.to(getattr(torch, cell.dtype)).requires_grad_(cell.work == BOTH)

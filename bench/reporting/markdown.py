@@ -1,0 +1,39 @@
+"""Tables and numbers in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+    """The first columns to the left, the others, numbers, to the right."""
+    aligned = ["---"] * text_columns + ["---:"] * (len(headers) - text_columns)
+    cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [headers, aligned, *cells])
+
+
+def folded(title: str, body: str) -> str:
+    """To be opened by a click."""
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def number(x: float) -> str:
+    """Three digits."""
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"
+
+
+def percent(x: float) -> str:
+    """Two digits."""
+    return f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:#.2g} %"
+
+
+def size(n_bytes: float) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(n_bytes) >= scale:
+            return f"{n_bytes / scale:.3g} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def between(numbers: Iterable[int]) -> str:
+    found = sorted(set(numbers))
+    return " to ".join(f"{x:,}" for x in dict.fromkeys(found[:1] + found[-1:]))

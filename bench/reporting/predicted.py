@@ -1,0 +1,54 @@
+"""What the model of bench/model.py says beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.model import H200, Prediction, predictions
+from bench.reporting.axes import words
+from bench.reporting.markdown import number, percent, table
+from bench.results import Run
+
+Key = tuple[str, int, int | None, str, str]  # implementation, n, k, dtype, work
+
+INTRODUCTION = f"""\
+The time of a score is that of the slowest of: moving its bytes at {H200.copy_bandwidth / 1e12:.1f} TB/s, issuing the
+instructions of its kernel as [kernels.json](kernels.json) has them, and executing those that one kind of unit can. It
+is a bound from below for an {H200.name} that is full of work: so at the largest batch that was measured. The highest
+ratios of measured to predicted come first."""
+
+
+def model_of(run: Run) -> dict[Key, Prediction]:
+    """Predictions for the run's device, if it is one that the model knows."""
+    return predictions() if H200.name in run.machine["name"] else {}
+
+
+def section(run: Run, predicted: Mapping[Key, Prediction]) -> str:
+    largest = {}
+    for m in sorted(run.measurements, key=lambda m: m.cell.batch):
+        cell = m.cell
+        largest[cell.implementation, cell.n, cell.k, cell.dtype, cell.work] = m
+    compared = []
+    for key in predicted.keys() & largest.keys():
+        cell = largest[key].cell
+        seconds = predicted[key].time * cell.n * cell.batch
+        compared.append((largest[key].seconds / seconds, cell, seconds, predicted[key]))
+    rows = [
+        [
+            cell.implementation,
+            words(n=cell.n, k=cell.k, batch=cell.batch),
+            cell.dtype,
+            cell.work,
+            prediction.bound,
+            percent(prediction.fraction),
+            number(seconds * 1e3),
+            number(ratio * seconds * 1e3),
+            number(ratio),
+        ]
+        for ratio, cell, seconds, prediction in sorted(
+            compared, key=lambda x: (-x[0], x[1].implementation)
+        )
+    ]
+    headers = ["implementation", "shape", "dtype", "work", "predicted bound"]
+    numbers = ["predicted share of copy bandwidth", "predicted, ms", "measured, ms", "ratio"]
+    return table([*headers, *numbers], rows, text_columns=len(headers)) if rows else ""

@@ -57,11 +57,11 @@ GPU = Plan(
     every_dtype=True,
 )
 CPU = Plan(
-    scores=2**18,
-    n=(128, 1000, 4096, 32_768, 131_072, 2**18),
+    scores=2**17,
+    n=(128, 1000, 4096, 32_768, 131_072),
     k=GPU.k,
     n_of_k=GPU.n_of_k,
-    batch=(1, 16, 2048, 16_384),
+    batch=(1, 16, 1024, 4096),
     n_of_batch=1000,
     every_dtype=False,
 )

@@ -24,7 +24,7 @@ from bench.timing import Clock, Graph, HostClock, Result, Step, flush, inputs, n
 from bench.truth import Truth, check_finite
 
 _SECONDS = 0.1  # of measuring, for a cell
-_ROUNDS = (3, 100)
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 100
 _EAGER_CALLS = 50
 
 # of peers and of torch.compile
@@ -171,5 +171,5 @@ def _time_on_gpu(
 def _rounds(call: Callable[[], object], clock: Clock) -> int:
     start = clock.read()
     call()
-    fewest, most = _ROUNDS
-    return min(most, max(fewest, int(_SECONDS / clock.steps / (clock.read() - start))))
+    wanted = _SECONDS / clock.steps / (clock.read() - start)
+    return min(_MOST_ROUNDS, max(_FEWEST_ROUNDS, int(wanted)))

@@ -57,8 +57,8 @@ GPU = Plan(
     every_dtype=True,
 )
 CPU = Plan(
-    scores=2**17,
-    n=(128, 1000, 4096, 32_768, 131_072),
+    scores=2**18,
+    n=(128, 1000, 4096, 32_768, 131_072, 2**18),
     k=GPU.k,
     n_of_k=GPU.n_of_k,
     batch=(1, 16, 1024, 4096),

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.ledger.entry import PATH, Entry, load_ledger
 
 MEMORY = "memory"
+ISSUE = "issue"
 _WARP = 32
 
 
@@ -34,11 +35,11 @@ class Device:
 H200 = Device(
     name="H200",
     architecture="sm_90",
-    # Design, section 5: copy 4.3 TB/s, and in the time of 32 float32 scores, read and written, 55 instructions.
     multiprocessors=132,
+    # What the kernels were designed for: in the time that 32 float32 scores take to be copied, 55 instructions.
     copy_bandwidth=4.3e12,
     clock=1.75e9,
-    # Half of 50 MB: data may be kept once in each half of the chip.
+    # Half of 50 MB: each half of the chip may keep a copy of its own.
     l2=25_000_000,
     # Results a clock and multiprocessor of compute capability 9.0: CUDA C++ Programming Guide, "Arithmetic
     # Instructions".  That rounding to whole numbers is as slow as a special function is an assumption.
@@ -56,7 +57,7 @@ H200 = Device(
     programs=32,
     shared=228 * 1024,
 )
-_NAMES = {"all": "issue"}
+_NAMES = {"all": ISSUE}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Prediction:
 
 
 def predict(entry: Entry, device: Device = H200) -> Prediction:
-    assert entry.architecture == device.architecture, entry.name
+    if entry.architecture != device.architecture:
+        raise ValueError(f"{entry.architecture} is not {device.architecture}")
     traffic = entry.size * (reads(entry, device) + entry.writes_gradient)
     least = entry.size * (1 + entry.writes_gradient)
     seconds = {MEMORY: traffic / device.copy_bandwidth} | {
@@ -96,15 +98,17 @@ def predict(entry: Entry, device: Device = H200) -> Prediction:
     )
 
 
+def passes(entry: Entry) -> int:
+    """How often the kernel reads a score; see docs/algorithm.md, "Kernels"."""
+    return 1 + (entry.loss != "lq_loss") + entry.writes_gradient if entry.config.stream else 1
+
+
 def reads(entry: Entry, device: Device = H200) -> int:
     """How often a score comes from memory: once a pass, or once where L2 holds all rows that are being worked on."""
-    if not entry.config.stream:
-        return 1
-    passes = 1 + (entry.loss != "lq_loss") + entry.writes_gradient
     programs = device.multiprocessors * resident_warps(entry, device) // entry.config.warps
     rows = programs * entry.config.rows
     held = rows * entry.n * entry.size * (1 + entry.writes_gradient)
-    return 1 if held <= device.l2 else passes
+    return 1 if held <= device.l2 else passes(entry)
 
 
 def resident_warps(entry: Entry, device: Device = H200) -> int:

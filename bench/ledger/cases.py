@@ -1,0 +1,68 @@
+"""Which kernels are in the ledger: what stands for each public loss, and on which architectures."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.ahead_of_time import Case, name
+
+_SMALL, _LARGE = 1000, 131072
+_TYPES = (torch.float32, torch.bfloat16)
+_LENGTHS = (128, _SMALL, 4096, 16384, 32768, _LARGE)
+_LOSSES = {"smooth_svm": 5, "lq_loss": None, "hard_svm": 5, "smooth_svm_lq": 5}
+
+# For sm_90 the model predicts times.
+_SM_90 = [
+    *(Case(n, k, t, loss=loss) for loss, k in _LOSSES.items() for n in _LENGTHS for t in _TYPES),
+    *(Case(_SMALL, k, t) for k in (1, 2, 3, 10, 16) for t in _TYPES),
+    *(
+        Case(n, k, torch.float32, gradient=False, loss=loss)
+        for loss, k in _LOSSES.items()
+        for n in (_SMALL, _LARGE)
+    ),
+    Case(_SMALL, 16, torch.float32, loss="smooth_svm_lq"),
+    Case(_SMALL, 5, torch.float32, order=2),
+    Case(_SMALL, 5, torch.float16),
+    Case(_SMALL, 5, torch.float64),
+    Case(_SMALL, 5, torch.float32, aligned=False),
+    Case(21841, 5, torch.float32),
+]
+_SM_100 = [
+    *(
+        Case(n, k, torch.float32, loss=loss)
+        for loss, k in _LOSSES.items()
+        for n in (_SMALL, _LARGE)
+    ),
+    *(Case(_SMALL, k, torch.bfloat16, loss=loss) for loss, k in _LOSSES.items()),
+    Case(128, 5, torch.float32),
+    Case(16384, 5, torch.float32),
+    Case(_SMALL, 1, torch.float32),
+    Case(_SMALL, 5, torch.float32, gradient=False),
+]
+# Less like sm_90.
+_SM_80 = _GFX942 = [
+    *_SM_100,
+    Case(_SMALL, 5, torch.float32, order=2),
+    Case(_SMALL, 5, torch.float32, aligned=False),
+    Case(_SMALL, 10, torch.float32),
+    Case(_SMALL, 16, torch.float32),
+    Case(_SMALL, 5, torch.float64),
+]
+JOBS: dict[str, tuple[Case, str]] = {
+    name(case, architecture): (case, architecture)
+    for architecture, cases in {
+        "sm_80": _SM_80,
+        "sm_90": _SM_90,
+        "sm_100": _SM_100,
+        "gfx942": [*_GFX942, Case(_SMALL, 5, torch.float64, loss="smooth_svm_lq")],
+    }.items()
+    for case in cases
+}
+
+# Every other kernel is free of spills with any Triton; how much these spill with the one of the ledger, it says.
+KNOWN_TO_SPILL = {
+    "sm_80-smooth_svm-n1000-k16-float32",
+    "sm_90-smooth_svm-n131072-k5-float32-forward",
+    "sm_100-smooth_svm_lq-n131072-k5-float32",
+    "gfx942-smooth_svm_lq-n1000-k5-float64",
+}

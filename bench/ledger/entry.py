@@ -1,0 +1,103 @@
+"""One compiled kernel as the ledger has it, and the ledger's file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.results import BOTH
+
+PATH = Path(__file__).parents[2] / "reports" / "kernels.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """How rows are laid over programs; see triton_topk/kernels/config.py."""
+
+    rows: int
+    lanes: int
+    blocks: int
+    stream: bool
+    warps: int
+
+    def __str__(self) -> str:
+        layout = f"{self.rows} x {self.lanes} x {self.blocks}, {self.warps}"
+        return layout + (", stream" if self.stream else "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was compiled, and what came of it.
+
+    loads, stores: instructions for global memory by bits a lane.  static: instructions in the code by class, "all"
+    among them (see machine_code/opcodes.py).  executed: how many of each class run for each score of a lane, where a
+    warp of 32 or 64 lanes runs one instruction for as many scores: instructions of all warps x lanes / scores.
+    read, written: bytes that these accesses to global memory move for each score, masked lanes among them.
+    """
+
+    name: str  # unique: architecture, loss, shape, ...
+    architecture: str
+    loss: str
+    n: int
+    k: int | None
+    dtype: str
+    work: str
+    order: int | None  # of the Taylor-type gradient
+    aligned: bool
+    config: Config
+    registers: int
+    spills: int
+    stack: int
+    shared: int
+    loads: dict[int, int]
+    stores: dict[int, int]
+    static: dict[str, int]
+    executed: dict[str, float]
+    read: float
+    written: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of a score."""
+        return {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
+
+    @property
+    def warp(self) -> int:
+        """Lanes of a warp."""
+        return 64 if self.architecture.startswith("gfx") else 32
+
+    @property
+    def implementation(self) -> str:
+        """Its name in the benchmark suite."""
+        return self.loss if self.order is None else f"{self.loss} taylor"
+
+    @property
+    def writes_gradient(self) -> bool:
+        return self.work == BOTH
+
+
+@dataclass(frozen=True)
+class Ledger:
+    triton: str
+    entries: dict[str, Entry]  # by name
+
+
+def load_ledger(path: Path = PATH) -> Ledger:
+    content = json.loads(path.read_text())
+    return Ledger(content["triton"], {x["name"]: _entry(x) for x in content["kernels"]})
+
+
+def save_ledger(ledger: Ledger, path: Path = PATH) -> None:
+    """One entry a line, so that a difference shows what changed."""
+    kernels = ",\n".join(json.dumps(asdict(entry)) for entry in ledger.entries.values())
+    path.write_text(f'{{"triton": {json.dumps(ledger.triton)}, "kernels": [\n{kernels}\n]}}\n')
+
+
+def _entry(content: dict[str, Any]) -> Entry:
+    widths = {
+        kind: {int(bits): count for bits, count in content[kind].items()}
+        for kind in ("loads", "stores")
+    }
+    return Entry(**content | widths | {"config": Config(**content["config"])})

@@ -1,0 +1,53 @@
+"""Compiling many cases, in two processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bench.ledger.entry import Entry
+
+if TYPE_CHECKING:
+    from bench.ahead_of_time import Case
+
+
+@contextmanager
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes where Triton compiles, even if it interprets in this one.  What has not begun at the end is left."""
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        ProcessPoolExecutor(
+            min(2, os.cpu_count() or 1),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_prepare,
+            initargs=(cache,),
+        ) as pool,
+    ):
+        yield pool
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def compiling(jobs: Iterable[tuple[Case, str]]) -> Iterator[dict[tuple[Case, str], Future[Entry]]]:
+    """The entries of (case, architecture) as they come."""
+    with processes() as pool:
+        # what takes longest first
+        in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
+        yield {job: pool.submit(_compile, *job) for job in in_order}
+
+
+def _prepare(cache: str) -> None:
+    """Before Triton is imported."""
+    os.environ.pop("TRITON_INTERPRET", None)
+    os.environ["TRITON_CACHE_DIR"] = cache
+
+
+def _compile(case: Case, architecture: str) -> Entry:
+    from bench.ahead_of_time import compile_case
+
+    return compile_case(case, architecture)

@@ -1,0 +1,54 @@
+"""That reports/kernels.json holds what it should, and that reports/kernels.md says the same."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton does not exist for this platform")
+
+from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
+from bench.ledger.check import REGENERATE, broken_promises
+from bench.ledger.entry import load_ledger, save_ledger
+from bench.ledger.page import PAGE, render
+from bench.model import H200, passes
+
+LEDGER = load_ledger()
+
+
+def test_the_ledger_has_every_case_and_no_other():
+    assert set(LEDGER.entries) == set(JOBS), REGENERATE
+
+
+def test_what_spills_is_known():
+    spilling = {name for name, entry in LEDGER.entries.items() if entry.spills or entry.stack}
+    assert spilling == KNOWN_TO_SPILL
+
+
+def test_the_ledger_keeps_the_promises():
+    assert not [
+        broken
+        for name, entry in LEDGER.entries.items()
+        if name not in KNOWN_TO_SPILL
+        for broken in broken_promises(entry)
+    ]
+
+
+def test_a_saved_ledger_is_loaded_as_it_was(tmp_path):
+    save_ledger(LEDGER, tmp_path / "kernels.json")
+    assert load_ledger(tmp_path / "kernels.json") == LEDGER
+
+
+def test_the_page_is_that_of_the_ledger():
+    assert PAGE.read_text() == render(LEDGER, H200), "python -m bench.ledger --page"
+
+
+STREAMED = [name for name, x in LEDGER.entries.items() if x.config.stream and x.n >= 16384]
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_streamed_row_is_read_once_a_pass_and_its_gradient_is_written_once(name):
+    """The loops have been followed to their ends: what is loaded and stored is what the algorithm says."""
+    entry = LEDGER.entries[name]
+    # an eighth for an unfilled last block and for Top
+    assert 1 <= entry.read / (entry.size * passes(entry)) < 1.125
+    assert 0 <= entry.written / entry.size - entry.writes_gradient < 0.125

@@ -21,7 +21,7 @@ def test_the_ledger_has_every_case_and_no_other():
 
 def test_what_spills_is_known():
     spilling = {name for name, entry in LEDGER.entries.items() if entry.spills or entry.stack}
-    assert spilling == KNOWN_TO_SPILL
+    assert spilling <= KNOWN_TO_SPILL
 
 
 def test_the_ledger_keeps_the_promises():

@@ -150,6 +150,9 @@ kernel:
 .LBB0_2:
 \tv_add_u32_e32 v9, 2, v9
 \tv_cmp_gt_i32_e32 vcc, s7, v9
+\tv_cndmask_b32_e64 v10, 7, 8, vcc
+\tv_cmp_eq_u32_e64 s[2:3], 8, v10
+\ts_and_b64 vcc, exec, s[2:3]
 \ts_cbranch_vccz .LBB0_3
 \tv_cmp_gt_f32_e32 vcc, v1, v2
 \ts_cbranch_vccz .LBB0_3
@@ -166,7 +169,7 @@ kernel:
 )
 def test_amd_by_hand(n, loops, float64):
     code = amdgcn.Code.parse(AMD)
-    assert sum(code.count().values()) == 19
+    assert sum(code.count().values()) == 22
     executed = code.run({0x8: 1, 0xC: n})
     found = opcodes.by_class(executed, "gfx942")
     assert (found["special"], found["float64"]) == (loops, float64)

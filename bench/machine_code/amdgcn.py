@@ -17,6 +17,7 @@ _LINE = re.compile(
 )
 _RANGE = re.compile(r"([sv])(?:(\d+)|\[(\d+):(\d+)\])$")
 _MASK = 0xFFFFFFFF
+_ALL_LANES = (1 << 64) - 1
 _MOST_STEPS = 10_000_000
 _KEEPS_SCC = ("s_mov", "s_cselect", "s_mul_", "s_load", "s_brev", "s_nop", "s_waitcnt", "s_barrier")
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
@@ -121,6 +122,10 @@ class _State:
         if opcode.startswith("s_cselect"):
             value = None if self._scc is None else self._number(operands[1 if self._scc else 2])
             return value, None
+        if opcode.startswith("v_cndmask_b32"):
+            # where all lanes choose the same
+            source = {0: 1, _ALL_LANES: 2}.get(self._number(operands[3]))
+            return (None if source is None else self._number(operands[source])), None
         a, b = (self._number(x) for x in (*operands, "", "", "")[1:3])
         if opcode in _COPIES:
             return a, None
@@ -160,7 +165,7 @@ class _State:
     def _number(self, operand: str) -> int | None:
         """An operand, unsigned; constants fill 64 bits."""
         if operand == "exec":
-            return -1
+            return _ALL_LANES
         if re.fullmatch(r"-?\d+|0x[0-9a-f]+", operand):
             return int(operand, 0)
         words = [self._registers.get(name) for name in _registers(operand)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,7 +14,7 @@ import torch
 from bench import machine
 from bench.cells import CPU, GPU, TINY, Plan
 from bench.precompile import precompile
-from bench.results import Cell, as_json
+from bench.results import SIZES, Cell, as_json
 from bench.timing import Clock, DeviceClock, HostClock
 
 LEFT_OUT = pytest.StashKey[list[dict[str, Any]]]()
@@ -24,11 +25,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("triton_topk")
     group.addoption(
         "--dtypes",
-        type=lambda names: tuple(names.split(",")),
+        type=_dtypes,
         default=("float32", "bfloat16"),
         help="dtypes of the scores; float16 is not among the default ones (%(default)s)",
     )
     group.addoption("--tiny", action="store_true", help="tiny shapes, to test the suite itself")
+
+
+def _dtypes(names: str) -> tuple[str, ...]:
+    found = tuple(names.split(","))
+    if unknown := [name for name in found if name not in SIZES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(SIZES)}")
+    return found
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 FORWARD = "forward"
 BOTH = "forward + backward"
+SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a score, by dtype
 
 
 @dataclass(frozen=True, order=True)
@@ -29,8 +30,7 @@ class Cell:
     @property
     def traffic(self) -> int:
         """Bytes that must move: the scores read once, the gradient written once."""
-        size = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
-        return self.batch * self.n * size * (2 if self.work == BOTH else 1)
+        return self.batch * self.n * SIZES[self.dtype] * (2 if self.work == BOTH else 1)
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,13 @@ def test_cells_are_measured_once_and_have_the_promised_axes(plan):
         assert {c.k for c in ours if c.n == n} == set(plan.k)
 
 
+def test_a_dtype_that_is_none_is_named():
+    command = [sys.executable, "-m", "pytest", "bench/", "--dtypes", "float32,float8"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--dtypes: 'float8' is not one of float64" in done.stderr
+
+
 def test_peers_that_are_not_there_say_where_to_get_them(monkeypatch):
     monkeypatch.setattr("bench.implementations.importlib.util.find_spec", lambda name: None)
     for name in ("authors' topk", "Liger cross_entropy", "difftopk"):

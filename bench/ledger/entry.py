@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.results import BOTH
+from bench.results import BOTH, SIZES
 
 PATH = Path(__file__).parents[2] / "reports" / "kernels.json"
 
@@ -61,7 +61,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes of a score."""
-        return {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
+        return SIZES[self.dtype]
 
     @property
     def warp(self) -> int:

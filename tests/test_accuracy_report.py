@@ -230,6 +230,7 @@ def test_page_of_a_run_without_the_others(results: Results) -> None:
     assert f"Absent from this run: {AUTHORS}, `import topk`: No module named 'topk'." in text
     assert f"Absent from this run: {KERNELS}" in text
     assert f"\n| {KERNELS} |" not in text
+    assert "\nkernels:" not in text
 
 
 def test_figure(results: Results) -> None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from bench.accuracy.cells import by_implementation, in_grid
 from bench.accuracy.errors import Measured, bound
 from bench.accuracy.implementations import (
     AUTHORS,
@@ -23,7 +24,6 @@ from bench.accuracy.implementations import (
     TAYLOR,
 )
 from bench.accuracy.points import CROSS_ENTROPY as CROSS_ENTROPY_POINTS
-from bench.accuracy.select import by_implementation, in_grid
 from bench.reporting.labels import label_ends
 
 # Blues for ours, oranges for other top-k losses, grey for what is none; kernels are dashed.

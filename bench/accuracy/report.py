@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.accuracy import sections, suite_tables
+from bench.accuracy.cells import by_implementation, cell, in_grid
 from bench.accuracy.errors import PARTS, is_wrong
 from bench.accuracy.points import KS, SPREADS, TAUS
 from bench.accuracy.rows import AHEAD
 from bench.accuracy.run import Results
-from bench.accuracy.select import by_implementation, cell, in_grid
 from bench.reporting.markdown import table
 
 FIGURE = "accuracy.png"

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -51,7 +52,7 @@ def run(seed: int) -> Results:
     )
 
 
-def _wait(futures: list[Future]) -> None:
+def _wait(futures: list[Future[Any]]) -> None:
     for future in track(as_completed(futures), "Measuring", total=len(futures)):
         future.result()
 

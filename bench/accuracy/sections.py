@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from bench.accuracy.breaks import Break, Walks
+from bench.accuracy.cells import NONE, by_implementation, cell, error, errors_table, in_grid, worst
 from bench.accuracy.errors import PARTS, Measured, Worst, is_wrong
 from bench.accuracy.implementations import OURS
 from bench.accuracy.points import CROSS_ENTROPY, DTYPES, KS, LEADS, SPREADS, TAUS, WALKS
-from bench.accuracy.select import NONE, by_implementation, cell, error, errors_table, in_grid, worst
 from bench.reporting.markdown import folded, table
 
 _MODERATE = 100.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.accuracy import suite
-from bench.accuracy.select import NONE, error
+from bench.accuracy.cells import NONE, error
 from bench.accuracy.suite import LqRow, SmoothRow
 from bench.reporting.markdown import folded, table
 
@@ -26,20 +26,20 @@ q log p_y, |q log p_y| 2^-23, is allowed for."""
 
 def section(smooth: Sequence[SmoothRow], lq: Sequence[LqRow]) -> str:
     parts = [_SMOOTH]
-    parts += [f"{where}:\n\n{_smooth_table(smooth, backend)}" for backend, where in _WHERE.items()]
+    parts += [f"{_WHERE[b]}:\n\n{_smooth_table(smooth, b)}" for b in _backends(smooth)]
     parts += [_LQ]
-    parts += [folded(f"{where}", _lq_table(lq, backend)) for backend, where in _WHERE.items()]
+    parts += [folded(_WHERE[b], _lq_table(lq, b)) for b in _backends(lq)]
     return "\n\n".join(parts)
 
 
 def headline(smooth: Sequence[SmoothRow], lq: Sequence[LqRow]) -> str:
     rows = []
-    for backend, where in _WHERE.items():
+    for backend in _backends(smooth):
         here = [r for r in smooth if r.backend == backend]
         of_lq = [r for r in lq if r.backend == backend]
         rows.append(
             [
-                where,
+                _WHERE[backend],
                 _worst(r.loss for r in here),
                 _worst(r.gradient for r in here if r.k <= 20),
                 _worst(r.gradient for r in here if r.k == 50),
@@ -62,6 +62,10 @@ def headline(smooth: Sequence[SmoothRow], lq: Sequence[LqRow]) -> str:
         "single entries",
     ]
     return f"The same over the adversarial rows of the tests, `smooth_svm` and `lq_loss`:\n\n{table(headers, rows)}"
+
+
+def _backends(rows: Sequence[SmoothRow] | Sequence[LqRow]) -> list[str]:
+    return list(dict.fromkeys(row.backend for row in rows))
 
 
 def _worst(errors: Iterable[float]) -> str:

@@ -101,7 +101,7 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
                 f"got k={loss.k}, order={order}"
             )
         elif not _kernels().in_range(loss, n, scores.dtype):
-            obstacle = f"cannot hold C={n} classes for k={loss.k}"
+            obstacle = f"cannot hold the coefficients of C={n} classes for k={loss.k}"
     if loss.backend == "triton" and obstacle is not None:
         raise ValueError(f"backend='triton' {obstacle}")
     return obstacle is None

@@ -17,9 +17,8 @@ from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 # typed, here and below: losses with equal parameters are equal as tuples
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype) -> bool:
-    """Whether the kernel can hold rows of n scores."""
-    parts = _parts(loss, n, dtype)
-    return table.in_range(choose(loss, n, dtype), parts["TOP"], parts["DEGREE"], dtype)
+    """Whether the kernel can hold the coefficients of rows of n scores."""
+    return table.in_range(choose(loss, n, dtype), _parts(loss, n, dtype)["DEGREE"])
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -57,7 +56,6 @@ def run(
             config = table.for_waves_of_64(config)
     vector = 16 // scores.element_size()
     aligned = n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
-    options = {} if config.registers is None else {"maxnreg": config.registers}
     with torch.cuda.device_of(scores):
         loss_kernel[(triton.cdiv(n_rows, config.rows),)](
             scores,
@@ -76,15 +74,12 @@ def run(
             ROWS=config.rows,
             LANES=config.lanes,
             BLOCKS=config.blocks,
-            SCALED=math.comb(n - 1, parts["DEGREE"]) > 1e30,
-            SORTED=table.reducible_degree(parts["TOP"]),
-            VEC=min(
-                vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))
-            ),
+            DEPTH=min(parts["TOP"], config.blocks),
+            SLOTS=triton.next_power_of_2(parts["TOP"]),
+            CHUNK=min(triton.next_power_of_2(config.blocks), 16),
             ALIGN=vector if aligned else 1,
             STREAM=config.stream,
             num_warps=config.warps,
-            **options,
             enable_fp_fusion=True,
         )
 

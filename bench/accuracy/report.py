@@ -39,7 +39,7 @@ all n at k = 5 or tau = 1, otherwise n = 100; the other dtypes n = 100, and only
 _WHO = """\
 - **smooth_svm** is this package's, with `gradient="exact"` and, where it says taylor, `gradient="taylor"`. The
   kernels run in Triton's interpreter, for k <= 16; with taylor only in float32, k = 5 and 16, n = 100. The
-  interpreter cuts bfloat16 off where compiled code rounds, so that there the error of the gradient is up to twice as
+  interpreter seems to cut bfloat16 off and not to round, so that there the error of the gradient is up to twice as
   large.
 - **divide and conquer** and **summation** are those of `triton_topk/reference.py`, differentiated by autograd in the
   dtype of the scores, half precision included.

@@ -21,7 +21,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from triton_topk import arguments, ops
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.parameters import Loss
 
 
 def smooth_svm(
@@ -72,12 +72,8 @@ def smooth_svm(
         TypeError, ValueError: an argument of the wrong kind, shape or value.
         IndexError: a label outside [0, C), on the CPU.  On a GPU that row's loss and gradient are NaN.
     """
-    n_classes = arguments.check_common(scores, labels, weight, ignore_index, reduction, backend)
-    arguments.check_k(k, n_classes)
-    arguments.check_temperature(tau)
-    arguments.check_margin(margin)
-    p = arguments.check_order(order, gradient, k)
-    loss = SmoothSVM(k, float(tau), float(margin), p, ignore_index, backend)
+    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
+    loss = arguments.smooth_svm(k, tau, margin, gradient, order, ignore_index, reduction, backend)
     return _apply("smooth_svm", scores, labels, weight, reduction, loss)
 
 
@@ -113,10 +109,8 @@ def hard_svm(
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    n_classes = arguments.check_common(scores, labels, weight, ignore_index, reduction, backend)
-    arguments.check_k(k, n_classes)
-    arguments.check_margin(margin)
-    loss = HardSVM(k, float(margin), ignore_index, backend)
+    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
+    loss = arguments.hard_svm(k, margin, ignore_index, reduction, backend)
     return _apply("hard_svm", scores, labels, weight, reduction, loss)
 
 
@@ -151,10 +145,8 @@ def lq_loss(
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    arguments.check_common(scores, labels, weight, ignore_index, reduction, backend)
-    arguments.check_q(q)
-    arguments.check_truncation(truncation)
-    loss = Lq(float(q), truncation, ignore_index, backend)
+    arguments.check_tensors(scores, labels, weight)
+    loss = arguments.lq(q, truncation, ignore_index, reduction, backend)
     return _apply("lq_loss", scores, labels, weight, reduction, loss)
 
 
@@ -187,16 +179,9 @@ def smooth_svm_lq(
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    n_classes = arguments.check_common(scores, labels, weight, ignore_index, reduction, backend)
-    arguments.check_k(k, n_classes)
-    arguments.check_temperature(tau)
-    arguments.check_margin(margin)
-    arguments.check_q(q)
-    arguments.check_truncation(truncation)
-    arguments.check_number("mix", mix, "in [0, 1]", 0, 1)
-    p = arguments.check_order(None, gradient, k)
-    loss = SmoothSVMLq(
-        k, float(tau), float(margin), p, float(q), truncation, float(mix), ignore_index, backend
+    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
+    loss = arguments.smooth_svm_lq(
+        k, q, mix, tau, margin, truncation, gradient, ignore_index, reduction, backend
     )
     # A part without a share must not count where it is infinite or NaN.
     if mix == 0:
@@ -217,8 +202,9 @@ def _apply(
     rows = scores if scores.dim() == 2 else _as_rows(scores)
     if rows.stride(1) != 1:
         rows = rows.contiguous()
+    of_rows = labels if labels.dim() == 1 else labels.reshape(-1)
     # Narrow and unsigned integers cannot be compared with every C and ignore_index.
-    out = ops.apply(name, rows, labels.reshape(-1).long(), weight, reduction, loss)
+    out = ops.apply(name, rows, of_rows.long(), weight, reduction, loss)
     return out.reshape(labels.shape) if reduction == "none" else out
 
 

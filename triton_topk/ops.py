@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cache, partial
+from functools import cache, lru_cache
 from types import ModuleType, NoneType
 from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from triton_topk import eager
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
@@ -74,6 +75,11 @@ def _interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def _obstacle_to_triton(tensor: Tensor) -> str | None:
     """Why kernels cannot run on this tensor, or None."""
     if not (tensor.is_cuda or _interpreting()):
@@ -81,8 +87,26 @@ def _obstacle_to_triton(tensor: Tensor) -> str | None:
             "needs scores on a GPU, or TRITON_INTERPRET=1 in the environment, "
             f"got scores on {tensor.device}"
         )
-    if importlib.util.find_spec("triton") is None:
+    if not _has_triton():
         return "needs the package triton, which is not installed"
+    return None
+
+
+# typed: losses with equal parameters are equal as tuples
+@lru_cache(maxsize=1024, typed=True)
+def _obstacle_to_kernel(loss: Loss, n: int, dtype: torch.dtype) -> str | None:
+    """Why the kernel cannot compute this loss, or None."""
+    if isinstance(loss, Lq):
+        return None
+    order = None if isinstance(loss, HardSVM) else loss.order
+    degree = loss.k if order is None else loss.k + order - 1
+    if loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
+        return (
+            f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
+            f"got k={loss.k}, order={order}"
+        )
+    if not _kernels().in_range(loss, n, dtype):
+        return f"cannot hold C={n} classes for k={loss.k}"
     return None
 
 
@@ -91,20 +115,26 @@ def _uses_triton(scores: Tensor, loss: Loss) -> bool:
     if loss.backend == "eager":
         return False
     obstacle = _obstacle_to_triton(scores)
-    if obstacle is None and not isinstance(loss, Lq):
-        order = None if isinstance(loss, HardSVM) else loss.order
-        degree = loss.k if order is None else loss.k + order - 1
-        n = scores.shape[1]
-        if loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
-            obstacle = (
-                f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
-                f"got k={loss.k}, order={order}"
-            )
-        elif not _kernels().in_range(loss, n, scores.dtype):
-            obstacle = f"cannot hold the coefficients of C={n} classes for k={loss.k}"
+    if obstacle is None:
+        obstacle = _obstacle_to_kernel(loss, scores.shape[1], scores.dtype)
     if loss.backend == "triton" and obstacle is not None:
         raise ValueError(f"backend='triton' {obstacle}")
     return obstacle is None
+
+
+def _concerns_kernels_only(tensor: Tensor) -> bool:
+    """Whether a call on this tensor need not be an operator's.
+
+    That costs more than what it calls, and is for who has a say in it: torch.compile, a dispatch mode (fake tensors, a
+    tracer, a counter), a subclass of Tensor, a functorch transform, a device without kernels.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, Parameter)
+        and _obstacle_to_triton(tensor) is None
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
@@ -129,26 +159,21 @@ def _run(scores: Tensor, labels: Tensor, loss: Loss, **tensors: Tensor | None) -
 
 
 def _losses(
-    parameters: type[Loss], scores: Tensor, labels: Tensor, weight: Tensor | None, *loss: Any
+    loss: Loss, scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None
 ) -> Tensor:
     losses = _new_losses(scores)
-    _run(scores, labels, parameters(*loss), weight=weight, losses=losses)
+    _run(scores, labels, loss, weight=weight, normalizer=normalizer, losses=losses)
     return losses
 
 
 def _losses_with_gradient(
-    parameters: type[Loss],
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    normalizer: Tensor | None,
-    *loss: Any,
+    loss: Loss, scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     losses, gradient = _new_losses(scores), _new_gradient(scores)
     _run(
         scores,
         labels,
-        parameters(*loss),
+        loss,
         weight=weight,
         normalizer=normalizer,
         losses=losses,
@@ -158,19 +183,18 @@ def _losses_with_gradient(
 
 
 def _gradient(
-    parameters: type[Loss],
+    loss: Loss,
     scores: Tensor,
     labels: Tensor,
     weight: Tensor | None,
     normalizer: Tensor | None,
     upstream: Tensor,
-    *loss: Any,
 ) -> Tensor:
     gradient = _new_gradient(scores)
     _run(
         scores,
         labels,
-        parameters(*loss),
+        loss,
         weight=weight,
         normalizer=normalizer,
         upstream=upstream,
@@ -186,40 +210,56 @@ def _scale_(gradient: Tensor, factor: Tensor) -> None:
         gradient.mul_(factor)
 
 
+def _normalizer(
+    labels: Tensor,
+    weight: Tensor | None,
+    dtype: torch.dtype,
+    ignore_index: int,
+    backend: str | None,
+) -> Tensor:
+    if backend != "eager" and _obstacle_to_triton(labels) is None:
+        normalizer: Tensor = _kernels().sum_of_weights(labels, weight, dtype, ignore_index)
+        return normalizer
+    return eager.sum_of_weights(labels, weight, dtype, ignore_index)
+
+
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    scores, labels, weight, *loss = inputs
-    ctx.save_for_backward(scores, labels, weight)
+    scores, labels, weight, normalizer, *loss = inputs
+    ctx.save_for_backward(scores, labels, weight, normalizer)
     ctx.loss = loss
 
 
 def _register(name: str, parameters: type[Loss]) -> None:
     def define(suffix: str, tensors: str, returns: str, function: Any, fake: Any) -> None:
+        n_tensors = len(tensors.split(","))
+
+        def unpacked(*args: Any) -> Any:
+            return function(parameters(*args[n_tensors:]), *args[:n_tensors])
+
         _library.define(f"{name}{suffix}({tensors}, {_schema(parameters)}) -> {returns}")
-        _library.impl(f"{name}{suffix}", partial(function, parameters), "CompositeExplicitAutograd")
+        _library.impl(f"{name}{suffix}", unpacked, "CompositeExplicitAutograd")
         torch.library.register_fake(f"triton_topk::{name}{suffix}", fake, lib=_library)
 
-    inputs = "Tensor scores, Tensor labels, Tensor? weight"
+    inputs = "Tensor scores, Tensor labels, Tensor? weight, Tensor? normalizer"
     define("", inputs, "Tensor", _losses, lambda scores, *_: _new_losses(scores))
     define(
         "_with_gradient",
-        f"{inputs}, Tensor? normalizer",
+        inputs,
         "(Tensor, Tensor)",
         _losses_with_gradient,
         lambda scores, *_: (_new_losses(scores), _new_gradient(scores)),
     )
     define(
         "_gradient",
-        f"{inputs}, Tensor? normalizer, Tensor upstream",
+        f"{inputs}, Tensor upstream",
         "Tensor",
         _gradient,
         lambda scores, *_: _new_gradient(scores),
     )
 
     def recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        scores, labels, weight = ctx.saved_tensors
-        of = getattr(_ops, f"{name}_gradient")
-        gradient = of(scores, labels, weight, None, upstream, *ctx.loss)
-        return gradient, *[None] * (2 + len(ctx.loss))
+        gradient = getattr(_ops, f"{name}_gradient")(*ctx.saved_tensors, upstream, *ctx.loss)
+        return gradient, *[None] * (3 + len(ctx.loss))
 
     def no_second_derivative(ctx: Any, upstream: Tensor) -> None:
         raise NotImplementedError(f"{name} can be differentiated once, not twice")
@@ -237,9 +277,18 @@ for _name, _parameters in _LOSSES.items():
 _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
 _library.impl("scale_", _scale_, "CompositeExplicitAutograd")
 torch.library.register_fake("triton_topk::scale_", lambda *_: None, lib=_library)
+_library.define(
+    "normalizer(Tensor labels, Tensor? weight, ScalarType dtype, int ignore_index, str? backend) -> Tensor"
+)
+_library.impl("normalizer", _normalizer, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "triton_topk::normalizer",
+    lambda labels, weight, dtype, *_: labels.new_empty((), dtype=dtype),
+    lib=_library,
+)
 
 
-class _Reduced(torch.autograd.Function):
+class _Sum(torch.autograd.Function):
     """sum_i losses_i / normalizer, with the gradient computed beside the losses."""
 
     @staticmethod
@@ -252,13 +301,15 @@ class _Reduced(torch.autograd.Function):
         name: str,
         loss: Loss,
     ) -> Tensor:
-        losses, ctx.gradient = getattr(_ops, f"{name}_with_gradient")(
-            scores, labels, weight, normalizer, *loss
-        )
-        ctx.save_for_backward(scores, labels, weight, normalizer)
+        inputs = scores, labels, weight, normalizer
+        if _concerns_kernels_only(scores):
+            losses, ctx.gradient = _losses_with_gradient(loss, *inputs)
+        else:
+            losses, ctx.gradient = getattr(_ops, f"{name}_with_gradient")(*inputs, *loss)
+        ctx.save_for_backward(*inputs)
         ctx.name, ctx.loss = name, loss
         total: Tensor = losses.sum()
-        return total if normalizer is None else total / normalizer
+        return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -266,7 +317,8 @@ class _Reduced(torch.autograd.Function):
         # history, so create_graph has to meet the operator that says what it cannot do.
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is not None and not torch.is_grad_enabled():
-            _ops.scale_(gradient, upstream)
+            scale = _scale_ if _concerns_kernels_only(gradient) else _ops.scale_
+            scale(gradient, upstream)
         else:
             scores, labels, weight, normalizer = ctx.saved_tensors
             gradient = getattr(_ops, f"{ctx.name}_gradient")(
@@ -289,30 +341,39 @@ def apply(
         raise NotImplementedError(f"{name} has no forward-mode derivative")
     normalizer = None
     if reduction == "mean":
-        normalizer = normalizer_of(labels, weight, scores, loss.ignore_index)
-    stored = (
-        reduction != "none"
+        normalizer = normalizer_of(labels, weight, scores.dtype, loss.ignore_index, loss.backend)
+    differentiable = scores.requires_grad and torch.is_grad_enabled()
+    summed = reduction != "none"
+    if (
+        differentiable
+        and summed
         and scores.dtype != torch.float16
-        and scores.requires_grad
-        and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-    )
-    if stored:
-        total: Tensor = _Reduced.apply(scores, labels, weight, normalizer, name, loss)  # type: ignore[no-untyped-call]
-        return total
-    losses: Tensor = getattr(_ops, name)(scores, labels, weight, *loss)
-    if reduction == "none":
-        return losses
-    return losses.sum() if normalizer is None else losses.sum() / normalizer
+    ):
+        total: Tensor = _Sum.apply(scores, labels, weight, normalizer, name, loss)  # type: ignore[no-untyped-call]
+    else:
+        if not differentiable and _concerns_kernels_only(scores):
+            losses = _losses(loss, scores, labels, weight, normalizer)
+        else:
+            losses = getattr(_ops, name)(scores, labels, weight, normalizer, *loss)
+        if not summed:
+            return losses
+        total = losses.sum()
+    if normalizer is not None and labels.shape[0] == 0:
+        # no loss that could have been divided by 0
+        total = total / normalizer
+    return total
 
 
 def normalizer_of(
-    labels: Tensor, weight: Tensor | None, scores: Tensor, ignore_index: int
+    labels: Tensor,
+    weight: Tensor | None,
+    scores_dtype: torch.dtype,
+    ignore_index: int,
+    backend: str | None,
 ) -> Tensor:
-    """The sum of the weights of the labels that count: the divisor of reduction "mean"."""
-    counted = labels != ignore_index
-    dtype = accumulation_dtype(scores.dtype)
-    if weight is None:
-        return counted.sum(dtype=dtype)
-    weights = weight.to(dtype)[labels.clamp(0, scores.shape[1] - 1).long()]
-    return torch.where(counted, weights, 0).sum()
+    """The sum of the weights of the labels (N,) that count: the divisor of reduction "mean"."""
+    dtype = accumulation_dtype(scores_dtype)
+    of = _normalizer if _concerns_kernels_only(labels) else _ops.normalizer
+    normalizer: Tensor = of(labels, weight, dtype, ignore_index, backend)
+    return normalizer

@@ -113,8 +113,9 @@ class TruncatedLqLoss(torch.nn.Module):
             return losses
         if self.reduction == "sum":
             return losses.sum()
-        rows = scores if scores.dim() > 1 else scores[None]
-        return losses.sum() / ops.normalizer_of(labels, self.weight, rows, self.ignore_index)
+        return losses.sum() / ops.normalizer_of(
+            labels.reshape(-1), self.weight, scores.dtype, self.ignore_index, self.backend
+        )
 
     @torch.no_grad()
     def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
@@ -191,9 +192,8 @@ class TruncatedLqLoss(torch.nn.Module):
         return indices.reshape(-1).to(self.kept.device, torch.int64)
 
     def _check(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
-        arguments.check_common(
-            scores, labels, self.weight, self.ignore_index, self.reduction, self.backend
-        )
+        arguments.check_tensors(scores, labels, self.weight)
+        arguments.check_options(self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):
             raise TypeError(f"indices must be a Tensor, got {type(indices).__name__}")
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:

@@ -40,12 +40,14 @@ BAD = [
     ({"k": 2.0}, TypeError, r"k .*int.*2\.0"),
     ({"k": True}, TypeError, "k .*int.*True"),
     ({"k": "5"}, TypeError, "k .*int.*'5'"),
+    ({"k": [5]}, TypeError, r"k .*int.*\[5\]"),
     ({"tau": 0}, ValueError, "tau .*> 0.* 0"),
     ({"tau": -1.5}, ValueError, r"tau .*> 0.* -1\.5"),
     ({"tau": math.nan}, ValueError, "tau .*> 0.* nan"),
     ({"tau": math.inf}, ValueError, "tau .*> 0.* inf"),
     ({"tau": "hot"}, TypeError, "tau .*number.*'hot'"),
     ({"tau": None}, TypeError, "tau .*number.*None"),
+    ({"tau": [1.0]}, TypeError, r"tau .*number.*\[1\.0\]"),
     ({"margin": -0.5}, ValueError, r"margin .*>= 0.* -0\.5"),
     ({"margin": math.nan}, ValueError, "margin .*>= 0.* nan"),
     ({"margin": math.inf}, ValueError, "margin .*>= 0.* inf"),
@@ -78,7 +80,9 @@ BAD = [
     ({"ignore_index": 1.0}, TypeError, r"ignore_index .*int.*1\.0"),
     ({"ignore_index": None}, TypeError, "ignore_index .*int.*None"),
     ({"ignore_index": True}, TypeError, "ignore_index .*int.*True"),
+    ({"ignore_index": {}}, TypeError, r"ignore_index .*int.*\{\}"),
     ({"reduction": "avg"}, ValueError, "reduction .*'none', 'mean', 'sum'.*'avg'"),
+    ({"reduction": ["mean"]}, ValueError, r"reduction .*'none', 'mean', 'sum'.*\['mean'\]"),
     ({"reduction": None}, ValueError, "reduction .*'none', 'mean', 'sum'.*None"),
     ({"gradient": "paper"}, ValueError, "gradient .*'exact', 'taylor'.*'paper'"),
     ({"backend": "cuda"}, ValueError, "backend .*'triton', 'eager'.*'cuda'"),
@@ -119,6 +123,17 @@ def test_every_argument_is_given_something_bad():
 def test_a_single_class_has_no_k(name):
     with pytest.raises(ValueError, match=r"k .*1 <= k < C.*k=1.*C=1"):
         Loss(name, k=1)(torch.zeros(3, 1), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("smooth_svm", "k"), ("smooth_svm", "tau"), ("hard_svm", "margin"), ("lq_loss", "q")]
+    + [(name, "ignore_index") for name in MODULES],
+)
+def test_true_is_no_number_after_1_was_one(name, argument):
+    Loss(name)(SCORES, LABELS, **{argument: 1})
+    with pytest.raises(TypeError, match=f"{argument} .*True"):
+        Loss(name)(SCORES, LABELS, **{argument: True})
 
 
 @every_loss

@@ -43,11 +43,14 @@ IDS = [inputs[0] for inputs in INPUTS]
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
+@pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_loss(inputs, requires_grad):
+def test_loss(inputs, normalized, requires_grad):
     name, scores, labels, weight, loss = inputs
     scores = scores.detach().requires_grad_(requires_grad)
-    torch.library.opcheck(getattr(operators, name).default, (scores, labels, weight, *loss))
+    normalizer = torch.tensor(3.0) if normalized else None
+    operator = getattr(operators, name)
+    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, *loss))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
@@ -79,3 +82,14 @@ def test_scale(dtype):
     expected = (gradient.to(factor.dtype) * factor).to(dtype)
     operators.scale_(gradient, factor)
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_normalizer(dtype, weighted):
+    labels = torch.tensor([0, -100, 10, 4, 4])
+    weight = torch.linspace(0.5, 2, 11) if weighted else None
+    torch.library.opcheck(operators.normalizer.default, (labels, weight, dtype, -100, None))
+    expected = torch.tensor(4.0) if weight is None else weight[[0, 10, 4, 4]].sum()
+    found = operators.normalizer(labels, weight, dtype, -100, None)
+    torch.testing.assert_close(found, expected.to(dtype))

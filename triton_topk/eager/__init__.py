@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
 
-    The gradient is that of sum_i losses_i upstream_i / normalizer.
+    The losses are divided by the normalizer; the gradient is that of sum_i losses_i upstream_i.
     """
     n = scores.shape[1]
     double = scores.dtype == torch.float64
@@ -68,3 +68,14 @@ def run(
         gradient.copy_(out)
     if losses is not None:
         losses.copy_(result * factor)
+
+
+def sum_of_weights(
+    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
+) -> Tensor:
+    """Of the labels (N,) that count."""
+    counted = labels != ignore_index
+    if weight is None:
+        return counted.sum(dtype=dtype)
+    weights = weight.to(dtype)[labels.clamp(0, weight.shape[0] - 1)]
+    return torch.where(counted, weights, 0).sum()

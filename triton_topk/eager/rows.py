@@ -52,11 +52,11 @@ def prepare(
     factor = active.to(dtype)
     if weight is not None:
         factor = factor * weight.to(dtype)[label[:, 0]]
+    if normalizer is not None:
+        factor = factor / normalizer
     scale = None
     if out is not None:
         scale = factor
-        if normalizer is not None:
-            scale = scale / normalizer
         if upstream is not None:
             scale = scale * upstream
         if masked:

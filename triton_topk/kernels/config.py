@@ -9,6 +9,8 @@ from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
 
 _VECTOR_BYTES = 16
 _WARP = 32
+_MAX_WARPS = 16
+_MAX_CANDIDATES = 32  # a lane's
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,11 @@ class Config:
     """How rows of n scores are laid over programs; see docs/algorithm.md, "Kernels"."""
 
     rows: int  # rows a program
-    lanes: int  # columns a block, each with its own list of largest values
+    lanes: int  # columns a block
     blocks: int  # blocks a row
     stream: bool  # read the row once a phase instead of keeping it in registers
     warps: int
+    registers: int | None = None  # a lane's, at most
 
 
 def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Config:
@@ -27,52 +30,55 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
     mixed: two losses of the same scores, which both have to be weighed again for the gradient.
     """
-    # What fits the registers of a lane without spilling: `scores` of the row, and of each block `wide`
-    # scores, every one with a polynomial and a list of its own.  Beyond degree 10 these alone fill them.
     vector = _VECTOR_BYTES // dtype.itemsize
+    # Scores a lane: with what else a lane needs they fill its registers, and the more there are, the less
+    # weighs what a row does once.
+    scores = 64 if degree <= 5 and not mixed else 32
     if dtype == torch.float64:
-        scores, wide, max_warps = 16, vector, 8
-    elif degree <= 5:
-        scores, wide, max_warps = 32, vector, 64 // vector
-    elif degree <= 10:
-        scores, wide, max_warps = 32, 4, 8
-    else:
-        scores, wide, max_warps = 32, 2, 8
-    if mixed:
-        # what the second loss needs has to come from somewhere; 16 warps have 128 registers a lane
-        wide, max_warps = min(wide, 4 if degree <= 10 else 1), min(max_warps, 8)
-    wanted = _power_of_two(_ceil_div(n, scores * _WARP))
-    stream = wanted > max_warps or degree > 10
-    warps = min(wanted, max_warps)
-    if warps == 16 and not stream:
-        # 128 registers a lane instead of 255: fewer blocks have shorter lists
-        wide = 8
-    tile = warps * _WARP * wide
-    # short rows share a program
-    lanes = tile if n > 2 * tile else max(16, _power_of_two(_ceil_div(n * wide, scores)))
-    rows = tile // lanes
-    if mixed:
-        rows = max(1, rows // 2)
-    return Config(rows, lanes, _ceil_div(n, lanes), stream, warps)
+        scores = 16
+    warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), _MAX_WARPS)
+    stream = n > scores * _WARP * warps or degree > 10
+    tile = warps * _WARP * vector
+    # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
+    # lanes as leave each a few.
+    few_candidates = math.isqrt(2 * n * degree // 5)
+    least = max(4 * vector, *map(_power_of_two, (_ceil_div(n * vector, scores), few_candidates)))
+    lanes = tile if stream else min(tile, least)
+    registers = None
+    if degree <= 10 and dtype != torch.float64:
+        # 128 keep 16 warps resident; vectors of 8 scores and two losses need a few more
+        registers = 168 if mixed or vector == 8 else 128
+    return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps, registers)
 
 
-def in_range(config: Config, degree: int) -> bool:
-    """Whether the polynomial of one lane's scores is in range when they are all equal."""
-    blocks = config.blocks
-    return math.comb(blocks, min(degree, blocks // 2)) < torch.finfo(torch.float32).max / 100
+def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
+    """Whether the kernel can hold rows this long.
+
+    The polynomial of one lane's scores must be in range when they are all equal, before any scaling; and the
+    candidates, `top` scores of each of a lane's columns, must be few for every lane.
+    """
+    vector = _VECTOR_BYTES // dtype.itemsize
+    scores = config.blocks * vector
+    largest = math.comb(scores, min(degree, scores // 2))
+    per_column = max(1, vector // 4)
+    candidates = top * _power_of_two(config.blocks * per_column) * vector // config.lanes
+    return largest < torch.finfo(torch.float32).max / 100 and candidates <= _MAX_CANDIDATES
 
 
 def for_waves_of_64(config: Config) -> Config:
     """The same with as many scores a lane: half the warps, or of one warp the lanes twice as wide."""
     if config.warps > 1:
-        return replace(config, warps=config.warps // 2)
-    return replace(config, lanes=2 * config.lanes, blocks=_ceil_div(config.blocks, 2))
+        return replace(config, warps=config.warps // 2, registers=None)
+    return replace(
+        config, lanes=2 * config.lanes, blocks=_ceil_div(config.blocks, 2), registers=None
+    )
 
 
-def top_size(k: int, others: int) -> int:
-    """How many of the largest scores a kernel treats one by one: a few more than k bound the
+def top_size(k: int, n: int) -> int:
+    """The rank of the score above which a kernel treats scores one by one: a few more than k bound the
     amplification of the gradient polynomial; see docs/algorithm.md."""
-    return min(others, k + min(4, max(0, (k - 4) // 2)))
+    more = min(4, max(0, (k - 4) // 2))
+    return min(n, k + 1 + more, REDUCIBLE_DEGREES[-1]) if k > 1 else 1
 
 
 def reducible_degree(degree: int) -> int | None:

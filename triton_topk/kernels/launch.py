@@ -5,20 +5,26 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from triton_topk.kernels import config as table
 from triton_topk.kernels.loss import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
+from triton_topk.kernels.weights import weights_kernel
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+
+_WEIGHTS = {"SHARE": 16384, "BLOCK": 2048, "num_warps": 8, "enable_fp_fusion": True}
+_SCALE = {"BLOCK": 4096, "num_warps": 8, "enable_fp_fusion": True}
+_COMPILED_WEIGHTS: dict[Any, Any] = {}
+_COMPILED_SCALE: dict[Any, Any] = {}
 
 
 # typed, here and below: losses with equal parameters are equal as tuples
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype) -> bool:
-    """Whether the kernel can hold the coefficients of rows of n scores."""
-    return table.in_range(choose(loss, n, dtype), _parts(loss, n, dtype)["DEGREE"])
+    """Whether the kernel can hold rows of n scores."""
+    parts = _parts(loss, n, dtype)
+    return table.in_range(choose(loss, n, dtype), parts["TOP"], parts["DEGREE"], dtype)
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -43,45 +49,97 @@ def run(
 ) -> None:
     """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
 
-    scores: (N, C), columns adjacent.  labels: (N,), contiguous.  The gradient is that of
-    sum_i losses_i upstream_i / normalizer.
+    scores: (N, C), columns adjacent.  The losses are divided by the normalizer; the gradient is that of
+    sum_i losses_i upstream_i.
     """
     n_rows, n = scores.shape
     if n_rows == 0:
         return
-    parts = _parts(loss, n, scores.dtype)
-    if config is None:
-        config = choose(loss, n, scores.dtype)
-        if torch.version.hip:
-            config = table.for_waves_of_64(config)
-    vector = 16 // scores.element_size()
-    aligned = n % vector == 0 and scores.stride(0) % vector == 0 and scores.data_ptr() % 16 == 0
-    with torch.cuda.device_of(scores):
-        loss_kernel[(triton.cdiv(n_rows, config.rows),)](
+    stride = scores.stride(0)
+    aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
+    rows, constants, compiled = _constants(loss, n, scores.dtype, aligned, config)
+    _launch(
+        loss_kernel,
+        _ceil_div(n_rows, rows),
+        (
             scores,
-            labels,
-            weight,
+            labels.contiguous(),
+            None if weight is None else weight.contiguous(),
             normalizer,
             upstream,
             losses,
             gradient,
-            n_rows,
-            n,
-            scores.stride(0),
-            0 if upstream is None else upstream.stride(0),
-            loss.ignore_index,
-            **parts,
-            ROWS=config.rows,
-            LANES=config.lanes,
-            BLOCKS=config.blocks,
-            DEPTH=min(parts["TOP"], config.blocks),
-            SLOTS=triton.next_power_of_2(parts["TOP"]),
-            CHUNK=min(triton.next_power_of_2(config.blocks), 16),
-            ALIGN=vector if aligned else 1,
-            STREAM=config.stream,
-            num_warps=config.warps,
-            enable_fp_fusion=True,
-        )
+        ),
+        (n_rows, n, stride, 0 if upstream is None else upstream.stride(0), loss.ignore_index),
+        constants,
+        compiled,
+    )
+
+
+def _launch(
+    kernel: Any,
+    n_programs: int,
+    tensors: tuple[Tensor | None, ...],
+    numbers: tuple[int, ...],
+    constants: dict[str, Any],
+    compiled: dict[Any, Any],
+) -> None:
+    """kernel[n_programs,](*tensors, *numbers, **constants).
+
+    Each time Triton looks at every argument to find what it has compiled for arguments of the kind, which takes longer
+    than everything else here.  What it found is therefore kept in `compiled`, which belongs to the constants, by all
+    that it looks at: the tensors' device, dtype and alignment.  No kernel is compiled for the value of a number.
+    """
+    first = tensors[0]
+    assert first is not None
+    kind = (
+        first.device,
+        *[t if t is None else (t.dtype, t.data_ptr() % 16 == 0) for t in tensors],
+    )
+    grid = (n_programs, 1, 1)
+    with torch.cuda.device_of(first):
+        if kind in compiled:
+            found, values = compiled[kind]
+            found[grid](*tensors, *numbers, *values)
+            return
+        found = kernel[grid](*tensors, *numbers, **constants)
+    # The interpreter compiles nothing.  For AMD's Triton looks at the sizes of storages, too.
+    if found is not None and not torch.version.hip:
+        names = kernel.arg_names[len(tensors) + len(numbers) :]
+        compiled[kind] = found, [constants[name] for name in names]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _constants(
+    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
+) -> tuple[int, dict[str, Any], dict[Any, Any]]:
+    """The rows of a program, what the kernel is given by name, and a place for what is compiled of it.
+
+    aligned: whether all rows start at multiples of 16 bytes.
+    """
+    if config is None:
+        config = choose(loss, n, dtype)
+        if torch.version.hip:
+            config = table.for_waves_of_64(config)
+    parts = _parts(loss, n, dtype)
+    vector = 16 // dtype.itemsize
+    constants = {
+        **parts,
+        "ROWS": config.rows,
+        "LANES": config.lanes,
+        "BLOCKS": config.blocks,
+        "SCALED": math.comb(n - 1, parts["DEGREE"]) > 1e30,
+        "SORTED": table.reducible_degree(parts["TOP"]),
+        "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
+        "ALIGN_ROWS": vector if aligned else 1,
+        "ALIGN_N": math.gcd(n, vector),
+        "STREAM": config.stream,
+        "num_warps": config.warps,
+        "enable_fp_fusion": True,
+    }
+    if config.registers is not None:
+        constants["maxnreg"] = config.registers
+    return config.rows, constants, {}
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -105,7 +163,7 @@ def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
         out |= {
             "SMOOTH": True,
             "K": loss.k,
-            "TOP": table.top_size(loss.k, n - 1),
+            "TOP": table.top_size(loss.k, n),
             "DEGREE": degree,
             "REDUCIBLE": table.reducible_degree(degree),
             "THRESHOLD": None if loss.order is None else 2.0 ** (digits / (loss.k + loss.order)),
@@ -127,12 +185,31 @@ def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     return out
 
 
+def sum_of_weights(
+    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
+) -> Tensor:
+    """Of the labels (N,) that count."""
+    n_rows = labels.shape[0]
+    n_programs = max(1, _ceil_div(n_rows, _WEIGHTS["SHARE"]))
+    sums = labels.new_empty((n_programs,) if n_programs > 1 else (), dtype=dtype)
+    _launch(
+        weights_kernel,
+        n_programs,
+        (labels.contiguous(), None if weight is None else weight.contiguous(), sums),
+        (n_rows, 0 if weight is None else weight.shape[0], ignore_index),
+        _WEIGHTS,
+        _COMPILED_WEIGHTS,
+    )
+    return sums.sum() if n_programs > 1 else sums
+
+
 def scale_(gradient: Tensor, factor: Tensor) -> None:
     """gradient *= factor; gradient contiguous, factor a number."""
-    block = 4096
     size = gradient.numel()
     if size:
-        with torch.cuda.device_of(gradient):
-            scale_kernel[(triton.cdiv(size, block),)](
-                gradient, factor, size, BLOCK=block, num_warps=8, enable_fp_fusion=True
-            )
+        n_programs = _ceil_div(size, _SCALE["BLOCK"])
+        _launch(scale_kernel, n_programs, (gradient, factor), (size,), _SCALE, _COMPILED_SCALE)
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

@@ -17,16 +17,26 @@ def exp2(x, dtype: tl.constexpr):
 
 
 @triton.jit
+def reciprocal(x):
+    """1 / x of x > 0 that is in range, in four instructions."""
+    y = tl.rsqrt(x)
+    y = y * y
+    return tl.fma(y, tl.fma(-x, y, 1.0), y)
+
+
+@triton.jit
 def logistic(log_odds, factor):
     """softplus(z) in float64 and sigmoid(z) in the type of factor >= 0, of z = log_odds + log factor.
 
-    log_odds: float64, as a difference of large numbers.
+    log_odds: float64, as a difference of large numbers.  Of 1 and exp(log_odds) the smaller is taken relative to
+    the larger: with them as a and b, softplus(z) = max(log_odds, 0) + log(a + b factor).
     """
-    z = log_odds + tl.log(factor).to(tl.float64)
-    positive = z > 0
-    log2_small = tl.where(positive, -log_odds, log_odds) * LOG2_E
-    small = exp2(log2_small, factor.dtype)
-    small = small * tl.where(positive, 1.0 / factor, factor)
-    sum_ = 1.0 + small
-    log1p = tl.where(sum_ == 1.0, small, tl.log(sum_) * (small / (sum_ - 1.0)))
-    return tl.maximum(z, 0.0) + log1p.to(tl.float64), tl.where(positive, 1.0, small) / sum_
+    positive = log_odds > 0
+    small = exp2(tl.where(positive, -log_odds, log_odds) * LOG2_E, factor.dtype)
+    one = tl.where(positive, small, 1.0)
+    odds = tl.where(positive, factor, small * factor)
+    sum_ = one + odds
+    each = reciprocal(sum_)
+    # what rounding took from the sum; all there is of small odds
+    log_sum = tl.log(sum_) + (odds - (sum_ - one)) * each
+    return tl.maximum(log_odds, 0.0) + log_sum.to(tl.float64), odds * each

@@ -9,19 +9,9 @@ shape [ROWS], scores [ROWS, LANES], Top [ROWS, SLOTS].
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import lq, smooth_svm
-from triton_topk.kernels.logistic import logistic
-from triton_topk.kernels.select import insert, take_top
-
-
-@triton.jit
-def _load_block(here, offset, left, label, active, lane, ACC: tl.constexpr, MASKED: tl.constexpr):
-    """Scores of the others in columns offset + lane; -inf for the label and outside the row."""
-    inside = active[:, None]
-    if MASKED:
-        inside = inside & (lane < left)[None, :]
-    x = tl.load(here + offset, mask=inside, other=float("-inf")).to(ACC)
-    return tl.where(lane[None, :] == (label - offset)[:, None], float("-inf"), x)
+from triton_topk.kernels import blocks, candidates, lq, select, smooth_svm, top
+from triton_topk.kernels.logistic import logistic, reciprocal
+from triton_topk.kernels.polynomial import include
 
 
 @triton.jit
@@ -31,7 +21,7 @@ def _hard_ties(x, p):
 
 
 @triton.jit
-def _block_gradient(
+def _gradient(
     kept,
     smooth,
     hard,
@@ -42,13 +32,12 @@ def _block_gradient(
     LQ: tl.constexpr,
     WEIGHED: tl.constexpr,
 ):
-    """The gradient of a block, Top's aside; kept: its scores, or if WEIGHED their one exponential."""
+    """The gradient of some scores, Top's aside; kept: the scores, or if WEIGHED their one exponential."""
     out = tl.zeros_like(kept)
     if SMOOTH:
-        p, e_floor, G_floor, coefficients = smooth
-        e = kept if WEIGHED else smooth_svm.weigh(kept, p, rate)
-        # a tie of Top's smallest value gets that value's gradient
-        out = tl.where(e == e_floor[:, None], G_floor[:, None], smooth_svm.horner(coefficients, e))
+        p, coefficients = smooth
+        e = kept if WEIGHED else smooth_svm.weigh(kept, p[:, None], rate)
+        out = smooth_svm.horner(coefficients, e)
     if HARD:
         p, tie = hard
         out = tl.where(kept == p[:, None], tie[:, None], 0.0 * tie[:, None])
@@ -59,39 +48,10 @@ def _block_gradient(
     return out
 
 
-@triton.jit
-def _store_top(
-    scores,
-    scores_start,
-    gradient,
-    gradient_start,
-    origin,
-    V,
-    G,
-    label,
-    n,
-    inside,
-    LANES: tl.constexpr,
-    BLOCKS,
-    CHUNK: tl.constexpr,
-):
-    """The gradient of Top: wherever a lane that gave one of its values holds that value."""
-    for first in range(0, BLOCKS, CHUNK):
-        block = first + tl.arange(0, CHUNK)
-        column = origin[:, :, None] + (block * LANES)[None, None, :]
-        x = tl.load(
-            scores + scores_start[:, None, None] + column,
-            mask=inside[:, None, None] & (column < n),
-            other=float("-inf"),
-        ).to(V.dtype)
-        tl.store(
-            gradient + gradient_start[:, None, None] + column,
-            (G[:, :, None] + tl.zeros_like(x)).to(gradient.dtype.element_ty),
-            mask=(x == V[:, :, None]) & (column != label[:, None, None]),
-        )
-
-
-@triton.jit
+@triton.jit(
+    do_not_specialize=["n_rows", "n", "scores_stride", "upstream_stride", "ignore_index"],
+    do_not_specialize_on_alignment=["labels", "weight", "normalizer", "upstream", "losses"],
+)
 def loss_kernel(
     scores,
     labels,
@@ -100,11 +60,11 @@ def loss_kernel(
     upstream,
     losses,
     gradient,
-    n_rows,
-    n,
-    scores_stride,
-    upstream_stride,
-    ignore_index,
+    n_rows: "i64",
+    n: "i32",
+    scores_stride: "i64",
+    upstream_stride: "i64",
+    ignore_index: "i64",
     margin: "fp64",  # k * margin
     inverse: "fp64",  # 1 / (k tau)
     rate: "fp64",  # log2(e) / (k tau)
@@ -122,29 +82,39 @@ def loss_kernel(
     REDUCIBLE: tl.constexpr,
     THRESHOLD: tl.constexpr,
     TRUNCATED: tl.constexpr,
+    SCALED: tl.constexpr,
+    SORTED: tl.constexpr,
     ROWS: tl.constexpr,
     LANES: tl.constexpr,
     BLOCKS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    SLOTS: tl.constexpr,
-    CHUNK: tl.constexpr,
-    ALIGN: tl.constexpr,
+    VEC: tl.constexpr,
+    ALIGN_ROWS: tl.constexpr,
+    ALIGN_N: tl.constexpr,
     STREAM: tl.constexpr,
 ):
     ACC: tl.constexpr = tl.float64 if scores.dtype.element_ty == tl.float64 else tl.float32
+    GROUP: tl.constexpr = LANES // VEC
+    # a position is a slot of a lane, FOLD columns of its vectors
+    SLOTS: tl.constexpr = min(VEC, 4)
+    FOLD: tl.constexpr = VEC // SLOTS
+    HEIGHT: tl.constexpr = triton.next_power_of_2(BLOCKS * FOLD)
+    FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TOP * HEIGHT) // 8))
+    NONE: tl.constexpr = 2**30
     rate = tl.full([1], rate, ACC)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < n_rows
-    # multiples of ALIGN, in terms that the compiler sees through on every target
-    n = n // ALIGN * ALIGN
-    scores_stride = scores_stride // ALIGN * ALIGN
-    lane = tl.arange(0, LANES)
+    # what is left of the last program does its last row again
+    row = tl.minimum(row, n_rows - 1)
+    # known multiples, in terms that the compiler sees through on every target
+    n = n // ALIGN_N * ALIGN_N
+    scores_stride = scores_stride // ALIGN_ROWS * ALIGN_ROWS
+    column = tl.arange(0, LANES)
+    lane = tl.arange(0, GROUP)
     scores_start = row * scores_stride
     gradient_start = row * n
-    here = scores + scores_start[:, None] + lane[None, :]
+    here = scores + scores_start[:, None] + column[None, :]
 
-    label = tl.load(labels + row, mask=inside, other=0).to(tl.int64)
-    active = inside & (label != ignore_index)
+    label = tl.load(labels + row).to(tl.int64)
+    active = label != ignore_index
     known = active & (label >= 0) & (label < n)
     s_y = tl.load(scores + scores_start + label, mask=known, other=float("nan")).to(ACC)
     # +inf is NaN, as in cross-entropy; an ignored row is a row of masked classes
@@ -152,70 +122,107 @@ def loss_kernel(
     s_y = tl.where(active, s_y, 0.0)
     label = tl.where(known, label, -1).to(tl.int32)
 
-    # Select.
-    blocks = ()
-    lists = ()
+    # Select: the largest score of each position, the positions with the largest of these, and all their scores.
+    kept = ()
+    firsts = tl.full([ROWS, LANES], float("-inf"), ACC)
     total = tl.zeros([ROWS, LANES], ACC)
     if STREAM:
-        for _ in tl.static_range(DEPTH):
-            lists = lists + (tl.full([ROWS, LANES], float("-inf"), ACC),)
         for offset in range(0, n, LANES):
-            x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
-            before = lists[0]
-            lists = insert(lists, x, DEPTH)
+            x = blocks.load(here, offset, column, n, ACC, True)
+            before = firsts
+            firsts = tl.maximum(firsts, x)
             if LQ:
-                total = lq.include_softmax(total, before, lists[0], x)
+                total = lq.include_softmax(total, before, firsts, x)
     else:
         for b in tl.static_range(BLOCKS):
-            x = _load_block(
-                here, b * LANES, n - b * LANES, label, active, lane, ACC, b == BLOCKS - 1
-            )
-            lists = insert(lists, x, DEPTH)
-            blocks = blocks + (x,)
-    if SMOOTH or HARD:
-        v, origin = take_top(lists, TOP, SLOTS)
-    else:
-        v = (tl.max(lists[0], axis=1),)
+            x = blocks.load(here, b * LANES, column, n, ACC, b == BLOCKS - 1)
+            firsts = tl.maximum(firsts, x)
+            kept = kept + (x,)
+    reference = lq.softmax_reference(firsts)
+    label_at = tl.where(known, label % LANES // VEC * VEC + label % SLOTS, NONE)
+    firsts, positions, few_positions = select.take_positions(
+        blocks.maximum_of_slots(firsts, VEC, SLOTS),
+        label_at,
+        lane * VEC,
+        TOP - 1,
+        HEIGHT,
+        GROUP,
+        FEW,
+        NONE,
+    )
+    taken = ()
+    for s in tl.static_range(SLOTS):
+        taken = taken + (firsts[s] != firsts[s],)
+    row_scores = scores + scores_start[:, None]
+    several, columns = candidates.load(
+        row_scores, positions, label, active, n, GROUP, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
+    )
+    # fewer lanes have less to merge
+    few_lanes = several
+    if FEW < GROUP:
+        few_lanes, _ = candidates.load(
+            row_scores, few_positions, label, active, n, FEW, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
+        )
+    v = select.largest_values(few_lanes, firsts, TOP, SORTED)
     largest = tl.maximum(v[0], lq.LOWEST)
     few = v[K - 1] == float("-inf")
-    p = tl.where(few, 0.0, v[K - 1])
+    # 0, or NaN where the largest score is +inf
+    p = tl.where(few, 0.0, v[K - 1]) + 0.0 * largest
     floor = v[TOP - 1]
-    e_floor = tl.exp2((floor - p) * rate)
 
-    # Accumulate.
+    # Accumulate, the positions taken by their candidates.
     r = ()
     for _ in tl.static_range(DEGREE):
-        r = r + (tl.zeros([ROWS, LANES], ACC),)
-    count = tl.zeros([ROWS, LANES], tl.int32)
+        r = r + (tl.zeros([ROWS, GROUP], ACC),)
     ties = tl.zeros([ROWS, LANES], ACC)
-    kept = ()
     if STREAM:
         if LQ:
-            total = total * lq.softmax_weight(lq.softmax_reference(lists[0]), largest[:, None])
+            total = total * lq.softmax_weight(reference, largest[:, None])
+        if SMOOTH:
+            pivot = blocks.infinite_where_taken(p, taken, VEC)
         if SMOOTH or HARD:
             for offset in range(0, n, LANES):
-                x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
+                x = blocks.load(here, offset, column, n, ACC, True)
                 if SMOOTH:
-                    e = smooth_svm.weigh(x, p, rate)
-                    r, count = smooth_svm.include_rest(r, count, e, x, floor)
+                    e = blocks.split(smooth_svm.weigh(x, pivot, rate), VEC)
+                    for i in tl.static_range(VEC):
+                        r = include(r, e[i])
                 if HARD:
                     ties += _hard_ties(x, p)
     else:
+        weighed = ()
+        parts = ()
         for b in tl.static_range(BLOCKS):
-            keep = blocks[b]
-            if SMOOTH:
-                e = smooth_svm.weigh(blocks[b], p, rate)
-                r, count = smooth_svm.include_rest(r, count, e, blocks[b], floor)
-                if not LQ:
-                    keep = e
             if HARD:
-                ties += _hard_ties(blocks[b], p)
+                ties += _hard_ties(kept[b], p)
             if LQ:
-                e = lq.softmax_weight(blocks[b], largest[:, None])
+                e = lq.softmax_weight(kept[b], largest[:, None])
                 total += e
-                if not SMOOTH:
-                    keep = e
-            kept = kept + (keep,)
+            if SMOOTH:
+                e = smooth_svm.weigh(kept[b], p[:, None], rate)
+                parts = parts + (blocks.split(e, VEC),)
+            weighed = weighed + (kept[b] if HARD or (SMOOTH and LQ) else e,)
+        kept = weighed
+        if SMOOTH:
+            # slot by slot, for what has been included of a position taken to be dropped at once
+            for s in tl.static_range(SLOTS):
+                before = r
+                for i in tl.static_range(s, VEC, SLOTS):
+                    for b in tl.static_range(BLOCKS):
+                        r = include(r, parts[b][i])
+                r = select.where(taken[s], before, r)
+    if LQ:
+        total = blocks.sum_where_left(total, taken, VEC)
+    if HARD:
+        ties = blocks.sum_where_left(ties, taken, VEC)
+    for i in tl.static_range(len(several)):
+        one = several[i]
+        if SMOOTH:
+            r = smooth_svm.include_rest(r, smooth_svm.weigh(one, p[:, None], rate), one, floor)
+        if HARD:
+            ties += _hard_ties(one, p)
+        if LQ:
+            total += lq.softmax_weight(one, largest[:, None])
 
     # The losses, and -dL/ds_y of each.
     loss = tl.zeros([ROWS], ACC)
@@ -238,16 +245,15 @@ def loss_kernel(
         loss = (1.0 - share) * lq_loss
         lq_g = (1.0 - share) * lq_g
     if SMOOTH:
-        finite = ()
-        for i in tl.static_range(TOP):
-            finite = finite + (tl.maximum(v[i], lq.LOWEST),)
-        r, log2_s = smooth_svm.rest_polynomial(r, count, e_floor, K, TOP, REDUCIBLE)
-        T = smooth_svm.top_polynomial(finite, rate)
-        u, top_weight, S_below, S_K = smooth_svm.combine(T, r, finite, p, log2_s, rate, K)
+        r, log2_s = smooth_svm.rest_polynomial(r, K, REDUCIBLE, SCALED)
+        r = (tl.full([ROWS], 1.0, ACC),) + r
+        d = smooth_svm.top_exponents(v, floor, p, log2_s, rate)
+        S = smooth_svm.combine(r, d)
+        u = smooth_svm.ratios(S, tl.exp2(log2_s), K)
         # in float64: where tau is small, margin + (p - s_y) / k cancels
         linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
-        svm_loss, svm_g = logistic(linear, 1.0 / u[K - 1])
-        trivial = 0.0 * (r[0] + finite[0] + s_y)
+        svm_loss, svm_g = logistic(linear, reciprocal(u[K - 1]))
+        trivial = 0.0 * (r[0] + r[1] + s_y)
         loss += share * tl.where(few, trivial, tl.full([1], tau, ACC) * svm_loss.to(ACC))
         svm_g = share * tl.where(few, trivial, svm_g / K)
     if HARD:
@@ -261,18 +267,14 @@ def loss_kernel(
     scale = tl.full([ROWS], 1.0, ACC)
     if weight is not None:
         scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
-    if losses is not None:
-        tl.store(losses + row, loss * scale, mask=inside)
+    if normalizer is not None:
+        scale = scale / tl.load(normalizer).to(ACC)
+    loss = tl.where(active, loss, 0.0) * scale
 
     # Write the gradient.
     if gradient is not None:
-        if normalizer is not None:
-            scale = scale / tl.load(normalizer).to(ACC)
         if upstream is not None:
-            scale = scale * tl.load(upstream + row * upstream_stride, mask=inside, other=0.0).to(
-                ACC
-            )
-        scale = tl.where(active, scale, 0.0)
+            scale = scale * tl.load(upstream + row * upstream_stride).to(ACC)
         g = tl.zeros([ROWS], ACC)
         if LQ:
             lq_g = lq_g * scale
@@ -285,51 +287,59 @@ def loss_kernel(
         if SMOOTH:
             svm_g = svm_g * scale
             g += svm_g
-            V = smooth_svm.stack(finite, SLOTS)
-            if THRESHOLD is None:
-                G = smooth_svm.top_gradient(
-                    V, T, top_weight, r, S_below, S_K, finite, p, log2_s, rate, K
-                )
-            else:
-                G = smooth_svm.top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
-            G = tl.where(few[:, None], svm_g[:, None], svm_g[:, None] * G)
-            coefficients = smooth_svm.gradient_polynomial(u, svm_g, K)
-            smooth = (p, e_floor, smooth_svm.last_top(G, TOP - 1), coefficients)
-            if LQ:
-                G += soft[1][:, None] * lq.softmax_weight(V, largest[:, None])
+            smooth = (p, smooth_svm.gradient_polynomial(u, svm_g, K))
 
-        there = gradient + gradient_start[:, None] + lane[None, :]
+        if SMOOTH and TOP > 1:
+            top_gradients, top_columns = top.gradients(
+                several,
+                columns,
+                floor,
+                (r, d, S, u, p, log2_s),
+                soft,
+                svm_g,
+                few,
+                rate,
+                LQ,
+                K,
+                THRESHOLD,
+                NONE,
+            )
+
+        there = gradient + gradient_start[:, None] + column[None, :]
         if STREAM:
             for offset in range(0, n, LANES):
-                x = _load_block(here, offset, n - offset, label, active, lane, ACC, True)
-                out = _block_gradient(x, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False)
-                mask = inside[:, None] & (lane < n - offset)[None, :]
+                x = blocks.load(here, offset, column, n, ACC, True)
+                out = _gradient(x, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False)
+                mask = (column < n - offset)[None, :]
                 tl.store(there + offset, out.to(gradient.dtype.element_ty), mask=mask)
         else:
             for b in tl.static_range(BLOCKS):
-                out = _block_gradient(
+                out = _gradient(
                     kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
-                )
-                mask = inside[:, None]
+                ).to(gradient.dtype.element_ty)
                 if b == BLOCKS - 1:
-                    mask = mask & (lane < n - b * LANES)[None, :]
-                tl.store(there + b * LANES, out.to(gradient.dtype.element_ty), mask=mask)
+                    tl.store(there + b * LANES, out, mask=(column < n - b * LANES)[None, :])
+                else:
+                    tl.store(there + b * LANES, out)
         # what follows overwrites some of these, from other threads
         tl.debug_barrier()
-        if SMOOTH:
-            _store_top(
-                scores,
-                scores_start,
-                gradient,
-                gradient_start,
-                origin,
-                V,
-                G,
-                label,
-                n,
-                active,
-                LANES,
-                BLOCKS,
-                CHUNK,
-            )
+        if SMOOTH and TOP > 1:
+            for i in tl.static_range(len(top_gradients)):
+                tl.store(
+                    gradient + gradient_start[:, None] + top_columns[i],
+                    top_gradients[i].to(gradient.dtype.element_ty),
+                    mask=top_columns[i] < n,
+                )
         tl.store(gradient + gradient_start + label, (-g).to(gradient.dtype.element_ty), mask=known)
+    # late, where it takes no register from what is above
+    if losses is not None:
+        tl.store(losses + row, loss)
+    if gradient is not None:  # noqa: SIM102 (one is known when this is compiled, the other is not)
+        if tl.min(active.to(tl.int32), axis=0) == 0:
+            tl.debug_barrier()
+            for offset in tl.range(0, n, LANES, loop_unroll_factor=1):
+                tl.store(
+                    there + offset,
+                    tl.zeros([ROWS, LANES], gradient.dtype.element_ty),
+                    mask=(column < n - offset)[None, :] & (active == 0)[:, None],
+                )

@@ -34,17 +34,6 @@ def multiply(a, b):
 
 
 @triton.jit
-def powers_of_one(e, count, DEGREE: tl.constexpr):
-    """(1 + e y)^count: coefficients C(count, j) e^j."""
-    coefficient = e * count
-    out = (coefficient,)
-    for j in tl.static_range(1, DEGREE):
-        coefficient = coefficient * e * (tl.maximum(count - j, 0) / (j + 1))
-        out = out + (coefficient,)
-    return out
-
-
-@triton.jit
 def _multiply_2(a1, a2, b1, b2):
     return multiply((a1, a2), (b1, b2))
 

@@ -1,0 +1,182 @@
+"""What surrounds the kernel of a loss, in Triton's interpreter: layouts, the normalizer, the way past the operators."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from running import run
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import triton_topk
+from triton_topk import eager
+from triton_topk.kernels import launch
+from triton_topk.parameters import Lq
+
+# As in test_kernels.py.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+LQ = Lq(0.7, None, -100, None)
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(6, 20), torch.tensor([3, 4, -100, 19, 0, 3]), torch.rand(20)
+
+
+def test_labels_and_weights_of_any_stride(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    scores, labels, weight = batch
+    expected = triton_topk.lq_loss(scores, labels, weight=weight, backend="triton")
+    spread_labels = torch.stack([labels, labels.flip(0)], 1)[:, 0]
+    spread_weight = torch.stack([weight, weight.flip(0)], 1)[:, 0]
+    assert not spread_labels.is_contiguous()
+    found = triton_topk.lq_loss(scores, spread_labels, weight=spread_weight, backend="triton")
+    assert torch.equal(found, expected)
+    repeated = torch.tensor([3]).expand(6)
+    found = triton_topk.lq_loss(scores, repeated, backend="triton")
+    assert torch.equal(found, triton_topk.lq_loss(scores, repeated.clone(), backend="triton"))
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 5, 2048, 2049, 16384, 40_000])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sum_of_weights(n_rows: int, weighted: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(n_rows)
+    labels = torch.randint(11, (n_rows,)).masked_fill_(torch.rand(n_rows) < 0.2, -100)
+    weight = torch.rand(11, dtype=torch.float64) if weighted else None
+    found = launch.sum_of_weights(labels, weight, dtype, -100)
+    expected = eager.sum_of_weights(labels, weight, torch.float64, -100)
+    assert found.shape == ()
+    torch.testing.assert_close(found, expected.to(dtype), rtol=1e-6, atol=0)
+    if weight is None:
+        assert found == expected
+
+
+def test_labels_that_are_no_class_have_no_weight_to_read() -> None:
+    labels = torch.tensor([0, 2**40, -1, 3])
+    found = launch.sum_of_weights(labels, torch.tensor([1.0, 2.0, 4.0]), torch.float32, -100)
+    assert found == 1
+
+
+@pytest.mark.parametrize("backend", [launch, eager], ids=["kernel", "eager"])
+def test_losses_are_divided_by_the_normalizer(
+    backend: object, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    scores, labels, weight = batch
+    losses, gradient = run(backend, scores, labels, LQ, weight=weight)
+    by_four = run(backend, scores, labels, LQ, weight=weight, normalizer=torch.tensor(4.0))
+    assert torch.equal(by_four[0], losses / 4)
+    torch.testing.assert_close(by_four[1], gradient / 4)
+
+
+@pytest.mark.parametrize("n_rows", [0, 3])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_mean_of_no_row(n_rows: int, requires_grad: bool) -> None:
+    scores = torch.randn(n_rows, 11, requires_grad=requires_grad)
+    labels = torch.full((n_rows,), -100)
+    mean = triton_topk.lq_loss(scores, labels, backend="triton")
+    assert mean.isnan()
+    if requires_grad:
+        mean.backward()
+        assert scores.grad is not None
+        assert (scores.grad == 0).all()
+
+
+def test_the_mean_is_the_same_with_and_without_a_gradient(
+    batch: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    scores, labels, weight = batch
+    for options in ({}, {"weight": weight}):
+        without = triton_topk.smooth_svm(scores, labels, 3, backend="triton", **options)
+        leaf = scores.clone().requires_grad_()
+        assert torch.equal(
+            triton_topk.smooth_svm(leaf, labels, 3, backend="triton", **options), without
+        )
+
+
+@pytest.mark.parametrize("factor", [1.0, -2.5])
+@pytest.mark.parametrize("size", [1, 4095, 4096, 10_000])
+def test_scale(size: int, factor: float) -> None:
+    torch.manual_seed(0)
+    # NaN on both sides, to see what is written
+    around = torch.full((size + 2,), math.nan)
+    gradient = around[1:-1]
+    gradient.copy_(torch.randn(size))
+    expected = gradient * factor
+    launch.scale_(gradient, torch.tensor(factor))
+    assert torch.equal(gradient, expected)
+    assert around[[0, -1]].isnan().all()
+
+
+# Who has a say in what happens to a tensor sees operators.
+
+
+class _Log(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "triton_topk":
+            self.names.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_dispatch_mode_sees_the_operators(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    scores, labels, _ = batch
+    leaf = scores.clone().requires_grad_()
+    with _Log() as log:
+        mean = triton_topk.lq_loss(leaf, labels)
+        mean.backward()
+    assert log.names == ["normalizer.default", "lq_loss_with_gradient.default", "scale_.default"]
+    plain = scores.clone().requires_grad_()
+    expected = triton_topk.lq_loss(plain, labels)
+    expected.backward()
+    assert torch.equal(mean, expected)
+    assert torch.equal(leaf.grad, plain.grad)
+
+
+def test_fake_tensors_reach_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "loss_kernel", None)
+    monkeypatch.setattr(launch, "weights_kernel", None)
+    monkeypatch.setattr(launch, "scale_kernel", None)
+    with FakeTensorMode():
+        scores = torch.empty(4, 11, requires_grad=True)
+        mean = triton_topk.smooth_svm(scores, torch.empty(4, dtype=torch.int64))
+        mean.backward()
+    assert mean.shape == ()
+    assert scores.grad is not None
+    assert scores.grad.shape == scores.shape
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.fx's own
+def test_a_trace_holds_operators(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    scores, labels, _ = batch
+    traced = make_fx(lambda s: triton_topk.lq_loss(s, labels, reduction="sum"))(scores)
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
+    assert "triton_topk.lq_loss.default" in called
+    torch.testing.assert_close(
+        traced(2 * scores), triton_topk.lq_loss(2 * scores, labels, reduction="sum")
+    )
+
+
+def test_a_subclass_of_tensor_goes_through_the_operators(
+    batch: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    class Logged(Tensor):
+        names: list[str] = []  # noqa: RUF012
+
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            cls.names.append(str(func))
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    scores, labels, _ = batch
+    found = triton_topk.lq_loss(scores.as_subclass(Logged), labels)
+    assert any("lq_loss" in name for name in Logged.names)
+    assert found == triton_topk.lq_loss(scores, labels)

@@ -1,0 +1,188 @@
+"""A launch: nothing is compiled again for another batch, and Triton is asked once for what it has compiled."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton does not exist for this platform")
+
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+
+from triton_topk.kernels import launch
+from triton_topk.parameters import Lq
+
+LQ = Lq(0.7, None, -100, None)
+
+
+def batch(n_rows: int, stride: int = 128, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """Arguments of launch.run."""
+    return {
+        "scores": torch.zeros(n_rows, stride, dtype=dtype)[:, :100],
+        "labels": torch.zeros(n_rows, dtype=torch.int64),
+        "loss": LQ,
+        "losses": torch.zeros(n_rows),
+        "gradient": torch.zeros(n_rows, 100, dtype=dtype),
+    }
+
+
+def unaligned(tensor: Tensor) -> Tensor:
+    """A copy that starts at no multiple of 16 bytes."""
+    out = torch.zeros(tensor.numel() + 1, dtype=tensor.dtype)[1:].view(tensor.shape)
+    return out.copy_(tensor)
+
+
+# What Triton has compiled, kept
+
+
+class Kernel:
+    """Stands for a kernel of Triton's, keeps what it and what it has compiled were launched with."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.arg_names = kernel.arg_names
+        self.asked = 0
+        self.launched: list[dict[str, Any]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def run(*args: Any, **named: Any) -> Compiled:
+            self.asked += 1
+            given = dict(zip(self.arg_names, args, strict=False)) | named
+            self.launched.append({name: given[name] for name in self.arg_names} | {"grid": grid})
+            return Compiled(self)
+
+        return run
+
+
+class Compiled:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def run(*args: Any) -> None:
+            given = dict(zip(self.kernel.arg_names, args, strict=True))
+            self.kernel.launched.append(given | {"grid": grid})
+
+        return run
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    stub = Kernel(launch.loss_kernel)
+    monkeypatch.setattr(launch, "loss_kernel", stub)
+    launch._constants.cache_clear()
+    yield stub
+    launch._constants.cache_clear()
+
+
+def test_what_was_compiled_is_launched_with_the_arguments_of_the_kernel(kernel: Kernel) -> None:
+    small, large = batch(2), batch(33)
+    for given in (small, large):
+        launch.run(**given)
+    assert kernel.asked == 1
+    first, second = kernel.launched
+    of_the_batch = {"scores", "labels", "losses", "gradient"}
+    for name in of_the_batch:
+        assert first[name] is not second[name]
+        assert torch.equal(second[name], large[name])
+    assert (first.pop("n_rows"), second.pop("n_rows")) == (2, 33)
+    assert first.pop("grid") < second.pop("grid")
+    assert all(first[name] == second[name] for name in first.keys() - of_the_batch)
+
+
+OTHER = {
+    "dtype": batch(2, dtype=torch.bfloat16),
+    "unaligned scores": batch(2) | {"scores": unaligned(batch(2)["scores"])},
+    "unaligned rows": batch(2, stride=101),
+    "unaligned gradient": batch(2) | {"gradient": unaligned(batch(2)["gradient"])},
+    "labels": batch(2) | {"labels": torch.zeros(2, dtype=torch.int32)},
+    "weight": batch(2) | {"weight": torch.ones(100)},
+    "other weight": batch(2) | {"weight": torch.ones(100).double()},
+    "normalizer": batch(2) | {"normalizer": torch.ones(())},
+    "upstream": batch(2) | {"upstream": torch.ones(2)},
+    "no losses": batch(2) | {"losses": None},
+    "no gradient": batch(2) | {"gradient": None},
+    "loss": batch(2) | {"loss": LQ._replace(truncation=0.5)},
+}
+
+
+def test_triton_is_asked_for_arguments_of_another_kind(kernel: Kernel) -> None:
+    launch.run(**batch(2))
+    for asked, given in enumerate(OTHER.values(), 2):
+        for _ in range(2):
+            launch.run(**given)
+        assert kernel.asked == asked, list(OTHER)[asked - 2]
+    launch.run(**batch(2))
+    assert kernel.asked == 1 + len(OTHER)
+
+
+def test_another_device_is_another_kind() -> None:
+    kernel, compiled = Kernel(launch.scale_kernel), {}
+    for device, asked in (("cpu", 1), ("meta", 2), ("cpu", 2)):
+        tensors = torch.zeros(8, device=device), torch.ones((), device=device)
+        launch._launch(kernel, 1, tensors, (8,), {"BLOCK": 8}, compiled)
+        assert kernel.asked == asked
+
+
+# What Triton compiles
+
+
+class Driver:
+    """As much of Triton's driver as compiling needs."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+class Compiler:
+    """Stands for a kernel: compiles it, launches nothing."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.results: list[Any] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return partial(self.run, grid=grid)
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        self.results.append(self.kernel.run(*args, warmup=True, **kwargs))
+
+
+def _compilations() -> dict[str, int]:
+    """How many different ones of each kernel come of batches that differ."""
+    driver.set_active(Driver())
+    names = ("loss_kernel", "weights_kernel", "scale_kernel")
+    for name in names:
+        setattr(launch, name, Compiler(getattr(launch, name)))
+    weight, normalizer = torch.ones(100), torch.ones(2)
+    for n_rows in (1, 2, 15, 16, 33):
+        for ignore_index in (-100, 0, 1, 16):
+            given = batch(n_rows, stride=128 + 4 * n_rows)
+            given["loss"] = LQ._replace(ignore_index=ignore_index, q=1 / n_rows)
+            given["labels"] = torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows]
+            upstream = torch.zeros(2 * n_rows)[:: 1 + n_rows % 2][:n_rows]
+            launch.run(**given, weight=weight, normalizer=normalizer[n_rows % 2], upstream=upstream)
+            launch.sum_of_weights(given["labels"], weight, torch.float32, ignore_index)
+        launch.scale_(given["gradient"], normalizer[n_rows % 2])
+    return {name: len(set(map(id, getattr(launch, name).results))) for name in names}
+
+
+def test_nothing_is_compiled_again_for_another_batch() -> None:
+    context = multiprocessing.get_context("spawn")
+    # a Triton with this driver can launch nothing
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        found = pool.submit(_compilations).result()
+    assert found == {"loss_kernel": 1, "weights_kernel": 1, "scale_kernel": 1}

@@ -42,13 +42,15 @@ def test_the_page_is_that_of_the_ledger():
     assert PAGE.read_text() == render(LEDGER, H200), "python -m bench.ledger --page"
 
 
-STREAMED = [name for name, x in LEDGER.entries.items() if x.config.stream and x.n >= 16384]
-
-
-@pytest.mark.parametrize("name", STREAMED)
-def test_a_streamed_row_is_read_once_a_pass_and_its_gradient_is_written_once(name):
-    """The loops have been followed to their ends: what is loaded and stored is what the algorithm says."""
+@pytest.mark.parametrize("name", LEDGER.entries)
+def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
+    """The loops have been followed to their ends, and none was passed over: at least what the algorithm says is moved."""
     entry = LEDGER.entries[name]
-    # an eighth for an unfilled last block and for Top
-    assert 1 <= entry.read / (entry.size * passes(entry)) < 1.125
-    assert 0 <= entry.written / entry.size - entry.writes_gradient < 0.125
+    read = entry.read / (entry.size * passes(entry))
+    written = entry.written / entry.size - entry.writes_gradient
+    assert read >= 1
+    assert written >= 0
+    if entry.n >= 16384:
+        # for an unfilled last block, and for Top, which is read and written again
+        assert read < 1.34
+        assert written < 0.125

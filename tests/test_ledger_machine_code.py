@@ -97,9 +97,34 @@ def test_sass_by_hand():
     assert (found["all"], found["special"], found["float64"]) == (31, 5, 1)
 
 
-def test_a_loop_of_unknown_length_is_not_guessed():
+def test_a_loop_of_unknown_length_runs_once_and_moves_no_data():
+    assert sass.Code.parse(SASS).run({})["MUFU.EX2"] == 1
+    reads = SASS.replace("MUFU.EX2 R4, R5", "LDG.E R4, desc[UR8][R10.64]")
     with pytest.raises(ValueError, match="repeats"):
-        sass.Code.parse(SASS).run({})
+        sass.Code.parse(reads).run({})
+
+
+def test_a_loop_may_be_left_by_a_call():
+    left = SASS.replace(
+        "@!P0 BRA `(.L_x_1) ;", "@P0 CALL.REL.NOINC `(.L_x_2) ;\n/**/ BRA `(.L_x_1) ;"
+    )
+    executed = sass.Code.parse(left.replace("/**/", "        /*0075*/")).run({})
+    assert (executed["MUFU.EX2"], executed["DADD"]) == (1, 1)
+
+
+SELDOM = """
+        /*00c0*/                   MUFU.EX2 R6, R5 ;
+.L_x_5:
+        /*00c4*/                   STG.E desc[UR8][R10.64], R4 ;
+        /*00c8*/              @!P1 BRA `(.L_x_5) ;
+"""
+
+
+def test_a_loop_that_moves_data_and_may_be_skipped_does_not_count():
+    line = "        /*00c0*/                   DADD R6, R6, R8 ;\n"
+    assert line in SASS
+    executed = sass.Code.parse(SASS.replace(line, SELDOM.lstrip("\n"))).run({0x214: 7})
+    assert (executed["MUFU.EX2"], executed["STG.E"]) == (5, 0)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +201,9 @@ def test_amd_by_hand(n, loops, float64):
     assert opcodes.accesses(executed, "gfx942") == ({}, {128: 1})
 
 
-def test_a_loop_of_unknown_length_is_not_guessed_for_amd():
+def test_a_loop_of_unknown_length_runs_once_and_moves_no_data_for_amd():
+    assert amdgcn.Code.parse(AMD).run({})["v_exp_f32_e32"] == 1
+    reads = AMD.replace("v_exp_f32_e32 v1, v1", "buffer_load_dword v1, v8, s[8:11], 0 offen")
+    reads = reads.replace("s_cmp_lt_i32 s4, s7", "s_cmp_lt_i32 s4, s33")
     with pytest.raises(ValueError, match="repeats"):
-        amdgcn.Code.parse(AMD).run({})
+        amdgcn.Code.parse(reads).run({0x8: 1, 0xC: 2})

@@ -79,7 +79,7 @@ def test_a_streamed_row_is_read_once_a_pass(loss, work, passes):
         loss=loss,
         work=work,
         n=131072,
-        config=Config(rows=1, lanes=2048, blocks=64, stream=True, warps=16),
+        config=Config(rows=1, lanes=2048, blocks=64, stream=True, warps=16, registers=128),
     )
     assert reads(long, DEVICE) == passes
     assert predict(replace(long, executed=NOTHING), DEVICE).traffic == 4 * (passes + (work == BOTH))
@@ -88,7 +88,7 @@ def test_a_streamed_row_is_read_once_a_pass(loss, work, passes):
 def test_rows_that_fit_into_l2_are_read_from_memory_once():
     # 128 registers: 4 warps on each quarter of a multiprocessor, so 16 programs of one, 160 in all,
     # each with a row of 64 float32 scores and its gradient: 81,920 bytes
-    row = replace(ENTRY, n=64, config=Config(1, 32, 2, stream=True, warps=1))
+    row = replace(ENTRY, n=64, config=Config(1, 32, 2, stream=True, warps=1, registers=128))
     assert reads(row, DEVICE) == 1
     assert reads(replace(row, n=96), DEVICE) == 3
     assert reads(replace(row, n=96, dtype="bfloat16"), DEVICE) == 1

@@ -59,14 +59,9 @@ JOBS: dict[str, tuple[Case, str]] = {
     for case in cases
 }
 
-# Every other kernel is free of spills with any Triton.
+# Every other kernel is free of spills with any Triton.  These spill a few registers once a row, for 16 resident warps.
 KNOWN_TO_SPILL = {
-    "sm_80-smooth_svm-n1000-k16-float32",
-    "sm_90-smooth_svm-n131072-k5-float32-forward",
-    "sm_100-smooth_svm_lq-n131072-k5-float32",
-    "gfx942-smooth_svm_lq-n1000-k5-float64",
-    # With Triton 3.6, and not with the one of the ledger.
-    "sm_90-hard_svm-n32768-k5-float32",
-    "sm_90-hard_svm-n131072-k5-float32",
-    "gfx942-smooth_svm-n16384-k5-float32",
+    "sm_80-smooth_svm-n1000-k5-float32",
+    "sm_80-smooth_svm-n1000-k5-float32-unaligned",
+    "sm_90-smooth_svm-n1000-k5-float32-order2",
 }

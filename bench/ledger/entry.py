@@ -21,6 +21,7 @@ class Config:
     blocks: int
     stream: bool
     warps: int
+    registers: int | None
 
     def __str__(self) -> str:
         layout = f"{self.rows} x {self.lanes} x {self.blocks}, {self.warps}"

@@ -1,7 +1,8 @@
 """How often a wave of an AMD kernel runs each instruction, from the assembly and the kernel's arguments.
 
-As in sass.py: scalars that follow from the arguments are numbers, everything else is unknown, and a forward branch that
-depends on something unknown is not taken.  All lanes of a wave are taken to be active.
+As in sass.py: scalars that follow from the arguments are numbers, everything else is unknown, whether lanes are
+active among it, and a branch that depends on something unknown is not taken, but for one over a loop that moves data.
+All lanes of a wave are taken to be active.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from bench.machine_code.opcodes import moves_data
 
 _LINE = re.compile(
     r"^(?:\t(?P<opcode>[a-z]\w+)(?:[ \t]+(?P<operands>[^;\n]*))?|(?P<label>\.L\w+):)", re.MULTILINE
@@ -76,13 +79,28 @@ class Code:
             if "branch" in opcode:
                 target = self.labels[operands[0]]
                 taken = state.is_taken(opcode)
-                if taken is None and target <= at:
-                    raise ValueError(f"cannot tell how often {opcode} {operands[0]} repeats")
+                if taken is None:
+                    if self._moves_data(at):
+                        raise ValueError(f"cannot tell how often {opcode} {operands[0]} repeats")
+                    taken = self._has_loop_that_moves_data(at, target)
                 at = target if taken else at + 1
                 continue
             state.execute(opcode, operands)
             at += 1
         raise ValueError("does not end")
+
+    def _has_loop_that_moves_data(self, start: int, end: int) -> bool:
+        return any(
+            "branch" in self.instructions[at][0]
+            and start <= self.labels[self.instructions[at][1][0]]
+            and self._moves_data(at)
+            for at in range(start, end)
+        )
+
+    def _moves_data(self, end: int) -> bool:
+        """Whether the loop that ends here does; what a forward branch skips is none."""
+        start = self.labels[self.instructions[end][1][0]]
+        return any(moves_data(opcode) for opcode, _ in self.instructions[start:end])
 
 
 class _State:
@@ -97,6 +115,8 @@ class _State:
         if opcode == "s_branch":
             return True
         condition = opcode.removeprefix("s_cbranch_")
+        if condition.startswith("exec"):
+            return None
         if condition.startswith("scc"):
             return None if self._scc is None else self._scc == (condition == "scc1")
         value = self._number(condition.removesuffix("z").removesuffix("n"))

@@ -57,6 +57,11 @@ def accesses(
     return loads, stores
 
 
+def moves_data(opcode: str) -> bool:
+    """Whether this is an access to global memory, on any architecture."""
+    return any(accesses({opcode: 1}, name)[i] for name in ("sm_90", "gfx942") for i in (0, 1))
+
+
 def spills(opcodes: Mapping[str, int]) -> int:
     """Accesses to a lane's own memory in NVIDIA's code."""
     return sum(count for opcode, count in opcodes.items() if opcode.startswith(("LDL", "STL")))

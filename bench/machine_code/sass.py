@@ -2,8 +2,9 @@
 
 The integer part of the code is run: whatever follows from the arguments is a number, everything else (scores, thread
 indices, addresses) is unknown.  Loop counters are numbers, so loops end when they do on a GPU, however the assembler
-has unrolled them.  A forward branch that depends on something unknown is not taken, so what it would skip counts,
-except a call: those are the rare paths of float64 divisions.
+has unrolled them.  A branch that depends on something unknown is not taken: a loop that ends by what the scores are
+runs once, which is an error where it moves data, and what a forward branch or an exit would skip counts, except a call
+and a loop that moves data: those are the rare paths of float64 divisions and of ignored rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.machine_code.opcodes import moves_data
 from bench.machine_code.sass_semantics import execute
 from bench.machine_code.sass_state import PREDICATE, State, decide
 
@@ -66,11 +68,12 @@ class Code:
             runs = state.predicate(instruction.guard)
             total[SWITCHED_OFF if runs is False else instruction.opcode] += 1
             name = instruction.opcode.split(".")[0]
-            if name == "EXIT" and runs:
+            if name == "EXIT" and (runs or (runs is None and self._is_seldom(at + 1, None))):
                 return total
-            if name == "CALL" and runs is not False:
+            if name == "CALL" and runs:
                 raise ValueError(f"cannot follow {instruction}")
-            if name == "BRA" and self._is_taken(at, state):
+            leaves = name == "CALL" and runs is None and self._repeats(at + 1)
+            if leaves or (name == "BRA" and self._is_taken(at, state)):
                 at = self._target(at)
                 continue
             if runs is not False:
@@ -84,10 +87,32 @@ class Code:
         taken = decide(lambda *x: all(x), *map(state.predicate, conditions))
         if taken is not None:
             return taken
-        if target <= at:
-            raise ValueError(f"cannot tell how often {instruction} repeats")
-        skipped = {x.opcode.split(".")[0] for x in self.instructions[at + 1 : target]}
-        return "CALL" in skipped and "BRA" not in skipped
+        self._check_repetition(at)
+        return self._is_seldom(at + 1, target)
+
+    def _repeats(self, at: int) -> bool:
+        """Whether a loop has its end here, out of which the instruction before leads."""
+        instruction = self.instructions[at]
+        if (instruction.guard, instruction.opcode) != ("PT", "BRA") or self._target(at) >= at:
+            return False
+        self._check_repetition(at)
+        return True
+
+    def _check_repetition(self, end: int) -> None:
+        if self._moves_data(end):
+            raise ValueError(f"cannot tell how often {self.instructions[end]} repeats")
+
+    def _is_seldom(self, start: int, end: int | None) -> bool:
+        """Whether these instructions are one of the rare paths."""
+        part = range(len(self.instructions))[start:end]
+        branches = [at for at in part if self.instructions[at].opcode.startswith("BRA")]
+        if not branches:
+            return any(self.instructions[at].opcode.startswith("CALL") for at in part)
+        return any(start <= self._target(at) < at and self._moves_data(at) for at in branches)
+
+    def _moves_data(self, end: int) -> bool:
+        """Whether the loop that ends here does; what a forward branch skips is none."""
+        return any(moves_data(x.opcode) for x in self.instructions[self._target(end) : end])
 
     def _target(self, at: int) -> int:
         label = re.search(r"`\((\.L\w+)\)", self.instructions[at].operands[-1])

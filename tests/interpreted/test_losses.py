@@ -38,7 +38,18 @@ def assert_same(
     losses, gradient = run(launch, scores, labels, loss, config, **kwargs)
     expected_losses, expected_gradient = run(eager, scores, labels, loss, **kwargs)
     torch.testing.assert_close(losses, expected_losses, rtol=2e-6, atol=1e-7, equal_nan=True)
-    torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-4, equal_nan=True)
+    atol = max(2e-6, _rounding_of_taylor(loss, scores.dtype))
+    torch.testing.assert_close(gradient, expected_gradient, atol=atol, rtol=1e-4, equal_nan=True)
+
+
+def _rounding_of_taylor(loss: Loss, dtype: torch.dtype) -> float:
+    """What the recursion upwards makes of rounding, (e u_k)^k, where it ends, e u_k = eps^(-1 / (k + p)).
+
+    In float64 that is next to nothing, so that the formula is checked there.
+    """
+    if not isinstance(loss, SmoothSVMLq) or loss.order is None:
+        return 0.0
+    return float(torch.finfo(dtype).eps ** (loss.order / (loss.k + loss.order)))
 
 
 @pytest.mark.parametrize("n", [2, 10, 60])
@@ -107,7 +118,7 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
     labels = torch.randint(50, (6,))
     losses, gradient = run(launch, scores, labels, loss)
     expected_losses, expected = run(launch, scores.float(), labels, loss)
-    assert torch.equal(losses, expected_losses)
+    torch.testing.assert_close(losses, expected_losses)  # another layout, another order of sums
     assert gradient.isfinite().all()
     # the interpreter cuts off where a GPU rounds
     torch.testing.assert_close(gradient, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)

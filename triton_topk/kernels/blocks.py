@@ -80,3 +80,14 @@ def infinite_where_taken(p, taken, VEC: tl.constexpr):
     for i in tl.static_range(VEC):
         out = out + (tl.where(taken[i % len(taken)], float("inf"), p[:, None]),)
     return join(out)
+
+
+@triton.jit
+def zeros(here, column, NUMBER: tl.constexpr, ACC: tl.constexpr):
+    """0 for each row, in the layout of the scores: from a load that loads nothing.
+
+    In Triton 3.6 and 3.7 the last loads before an operation choose its layout.  Those are the candidates', to which
+    every score would be moved, and back.  NUMBER keeps the compiler from merging two of these.
+    """
+    nothing = tl.load(here, mask=(column < -NUMBER)[None, :], other=0.0)
+    return tl.sum(nothing.to(ACC), axis=1)

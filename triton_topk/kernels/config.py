@@ -10,6 +10,7 @@ from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
 _VECTOR_BYTES = 16
 _WARP = 32
 _MAX_WARPS = 16
+_REGISTERS = 65536  # of a multiprocessor
 _MAX_CANDIDATES = 32  # a lane's
 
 
@@ -46,8 +47,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     lanes = tile if stream else min(tile, least)
     registers = None
     if degree <= 10 and dtype != torch.float64:
-        # 128 keep 16 warps resident; vectors of 8 scores and two losses need a few more
-        registers = 168 if mixed or vector == 8 else 128
+        # 128 keep 16 warps resident; vectors of 8 scores and two losses need a few more, if there are
+        registers = min(168 if mixed or vector == 8 else 128, _REGISTERS // (warps * _WARP))
     return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps, registers)
 
 

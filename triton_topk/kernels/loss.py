@@ -168,6 +168,8 @@ def loss_kernel(
     few = v[K - 1] == float("-inf")
     # 0, or NaN where the largest score is +inf
     p = tl.where(few, 0.0, v[K - 1]) + 0.0 * largest
+    if not STREAM:
+        p += blocks.zeros(here, column, 1, ACC)
     floor = v[TOP - 1]
 
     # Accumulate, the positions taken by their candidates.
@@ -287,7 +289,11 @@ def loss_kernel(
         if SMOOTH:
             svm_g = svm_g * scale
             g += svm_g
-            smooth = (p, smooth_svm.gradient_polynomial(u, svm_g, K))
+            coefficients = smooth_svm.gradient_polynomial(u, svm_g, K)
+            if not STREAM:
+                leading = coefficients[K - 1] + blocks.zeros(here, column, 2, ACC)
+                coefficients = coefficients[: K - 1] + (leading,)
+            smooth = (p, coefficients)
 
         if SMOOTH and TOP > 1:
             top_gradients, top_columns = top.gradients(

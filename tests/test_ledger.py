@@ -44,7 +44,7 @@ def test_the_page_is_that_of_the_ledger():
 
 @pytest.mark.parametrize("name", LEDGER.entries)
 def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
-    """The loops have been followed to their ends, and none was passed over: at least what the algorithm says is moved."""
+    """The loops have been followed to their ends, and none was passed over: what the algorithm says is moved."""
     entry = LEDGER.entries[name]
     read = entry.read / (entry.size * passes(entry))
     written = entry.written / entry.size - entry.writes_gradient

@@ -106,6 +106,7 @@ def test_a_doctored_ledger_makes_the_check_fail():
         replace(ENTRY, stack=8),
         replace(ENTRY, loads={128: 6, 32: 40}),
         replace(ENTRY, stores={64: 16}),
+        replace(ENTRY, registers=136, config=replace(ENTRY.config, lanes=2048, warps=16)),
     ],
 )
 def test_promises_are_kept_whatever_the_ledger_says(broken):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.ledger.entry import Entry
+from bench.machine_code.opcodes import is_nvidia
+from bench.model import H200, resident_warps
 
 _WIDE = 128
 _MORE = 1.1  # as many instructions as before, at most
@@ -12,8 +14,13 @@ REGENERATE = "if this is wanted: python -m bench.ledger"
 
 
 def broken_promises(entry: Entry) -> list[str]:
-    """What a kernel must keep whatever the ledger says: nothing spilled, aligned rows moved in 128 bits a lane."""
+    """What a kernel must keep whatever the ledger says.
+
+    It can be launched, nothing is spilled, and aligned rows move in 128 bits a lane.
+    """
     broken = []
+    if is_nvidia(entry.architecture) and resident_warps(entry, H200) == 0:
+        broken.append(f"{entry.name}: {entry.registers} registers do not fit a multiprocessor")
     if entry.spills or entry.stack:
         broken.append(f"{entry.name} spills: {entry.spills}, stack: {entry.stack} bytes")
     least = _wide_accesses(entry)

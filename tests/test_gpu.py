@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
@@ -55,10 +58,42 @@ def assert_accurate(found: tuple[Tensor, ...], dtype: torch.dtype) -> None:
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 WIDTHS = [21, 100, 1000, 1001, 4096, 21_841, 50_257, 131_072]
 
+# Each is a kernel for the losses and one for the gradient, seconds of compilation.
+SMOOTH_SVM = [
+    *((5, n, dtype) for n in WIDTHS for dtype in DTYPES),
+    *((k, 1000, dtype) for k in (1, 2, 3, 8, 10, 16) for dtype in (torch.float32, torch.bfloat16)),
+    *((16, n, torch.float32) for n in (21, 4096, 131_072)),
+    (20, 1000, torch.float32),
+]
+OTHERS = [
+    *((5, n, dtype) for n in WIDTHS for dtype in (torch.float32, torch.bfloat16)),
+    *((k, 1000, torch.float32) for k in (1, 16)),
+    (5, 1000, torch.float64),
+]
 
-@pytest.mark.parametrize("k", [1, 2, 3, 5, 8, 10, 16, 20])
-@pytest.mark.parametrize("n", WIDTHS)
-@pytest.mark.parametrize("dtype", DTYPES)
+
+def _compile(name: str, k: int | None, n: int, dtype: torch.dtype) -> None:
+    scores = torch.randn(2, n, device="cuda").to(dtype).requires_grad_()
+    options = {} if k is None else {"k": k}
+    labels = torch.tensor([0, 1], device="cuda")
+    LOSSES[name](scores, labels, reduction="none", **options).sum().backward()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Triton's cache on disk, filled on several cores: one at a time would take longer than all tests."""
+    cases: list[tuple[str, int | None, int, torch.dtype]] = [
+        *(("smooth_svm", *case) for case in SMOOTH_SVM),
+        *((name, *case) for name in ("hard_svm", "smooth_svm_lq") for case in OTHERS),
+        *(("lq_loss", None, n, dtype) for n in WIDTHS for dtype in DTYPES),
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(8, os.cpu_count() or 1), mp_context=context) as pool:
+        for result in [pool.submit(_compile, *case) for case in cases]:
+            result.result()
+
+
+@pytest.mark.parametrize(("k", "n", "dtype"), SMOOTH_SVM)
 def test_smooth_svm(k: int, n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(n + k)
     scores = (torch.randn(9, n) * 2).to(dtype)
@@ -67,9 +102,7 @@ def test_smooth_svm(k: int, n: int, dtype: torch.dtype) -> None:
         assert_accurate(both(triton_topk.smooth_svm, scores, labels, k=k, tau=tau), dtype)
 
 
-@pytest.mark.parametrize("k", [1, 5, 10, 16])
-@pytest.mark.parametrize("n", WIDTHS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("k", "n", "dtype"), OTHERS)
 def test_hard_svm_and_joint(k: int, n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(n + k)
     scores = (torch.randn(9, n) * 2).to(dtype)
@@ -130,6 +163,32 @@ def test_nan_and_wrong_labels_stay_in_their_rows(loss: Loss) -> None:
     assert scores.grad is not None
     assert scores.grad.isnan().all(1).tolist() == [False, True, True, True]
     assert not scores.grad[0].isnan().any()
+
+
+@every_loss
+def test_the_second_call_is_the_first(loss: Loss) -> None:
+    """What Triton has compiled is kept: for another batch, other alignment, another stream."""
+    torch.manual_seed(0)
+    whole = torch.randn(65, 1008, device="cuda")
+    labels = torch.randint(1000, (65,), device="cuda")
+    views = [whole[:64, :1000], whole[:1, :1000], whole[:64, 1:1001], whole[:33, 4:1004]]
+    streams = [torch.cuda.current_stream(), torch.cuda.Stream()]
+    for view in [*views, *views]:
+        for stream in streams:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                leaf = view.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+                found = loss(view, labels[: len(view)], reduction="none")
+                mean = loss(leaf, labels[: len(view)])
+                mean.backward()
+            stream.synchronize()
+            rows = view.double().cpu().requires_grad_()
+            expected = loss(rows, labels[: len(view)].cpu(), reduction="none")
+            expected.mean().backward()
+            torch.testing.assert_close(found.double().cpu(), expected.detach(), rtol=2e-6, atol=0)
+            assert leaf.grad is not None
+            assert rows.grad is not None
+            torch.testing.assert_close(leaf.grad.double().cpu(), rows.grad, rtol=1e-4, atol=1e-8)
 
 
 @every_loss

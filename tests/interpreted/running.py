@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,10 +11,12 @@ from torch import Tensor
 from triton_topk.kernels.config import Config
 from triton_topk.parameters import Loss
 
-# `blocks` is set for the scores at hand.
-RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
-STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
-WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
+# Where there is one part or none `blocks` is set for the scores at hand, else the number of parts.
+RESIDENT = Config(rows=4, lanes=16, blocks=0, parts=0, warps=1)
+# Parts of 8 columns, and of 40: what is left after a step of 32 is one block more.
+SMALL_PARTS = Config(rows=16, lanes=8, blocks=1, parts=1, warps=1)
+PARTS = Config(rows=16, lanes=8, blocks=5, parts=1, warps=1)
+WIDE = Config(rows=1, lanes=64, blocks=0, parts=0, warps=1)
 
 
 def run(
@@ -29,10 +32,16 @@ def run(
     losses = torch.full((len(scores),), math.nan, dtype=dtype)
     gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
     if config is not None:
-        blocks = -(-scores.shape[1] // config.lanes)
-        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
+        kwargs["config"] = fit(config, scores.shape[1])
     backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
     return losses, gradient
+
+
+def fit(config: Config, n: int) -> Config:
+    """The configuration for rows of n scores."""
+    if config.blocks:
+        return replace(config, parts=-(-n // (config.blocks * config.lanes)))
+    return replace(config, blocks=-(-n // config.lanes))
 
 
 def difficult_rows() -> tuple[Tensor, Tensor, Tensor, list[int], list[int]]:

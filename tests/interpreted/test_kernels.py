@@ -8,7 +8,7 @@ import pytest
 import torch
 from accuracy import assert_promised, errors
 from adversarial import cases
-from running import RESIDENT, STREAM, WIDE, difficult_rows, run
+from running import PARTS, RESIDENT, SMALL_PARTS, WIDE, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -60,7 +60,9 @@ def test_float64(k: int, n: int) -> None:
         assert e.gradient <= 1e-12, e
 
 
-@pytest.mark.parametrize("config", [RESIDENT, STREAM, WIDE], ids=["resident", "stream", "wide"])
+@pytest.mark.parametrize(
+    "config", [RESIDENT, PARTS, SMALL_PARTS, WIDE], ids=["resident", "parts", "small parts", "wide"]
+)
 @pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 40), (5, 16), (5, 70), (16, 33)])
 def test_every_layout(k: int, n: int, config: Config) -> None:
     torch.manual_seed(k + n)
@@ -106,7 +108,7 @@ def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:
     scores, labels, known, poisoned, clean = difficult_rows()
     for k in (1, 5):
         expected_losses, expected = run(eager, scores, known, svm(k))
-        for config in (RESIDENT, STREAM):
+        for config in (RESIDENT, PARTS, SMALL_PARTS):
             losses, gradient = run(launch, scores, labels, svm(k), config)
             assert losses[poisoned].isnan().all()
             assert gradient[poisoned].isnan().all()
@@ -186,23 +188,16 @@ def test_no_rows() -> None:
 
 
 def test_more_classes_than_the_coefficients_can_hold() -> None:
-    scores = torch.zeros(1, 1).expand(2, 2**20)
+    scores = torch.zeros(1, 1).expand(2, 2**24)
     labels = torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="cannot hold C=1048576 classes for k=16"):
+    with pytest.raises(ValueError, match="cannot hold C=16777216 classes for k=16"):
         triton_topk.smooth_svm(scores, labels, 16, backend="triton")
-    # without insisting, the eager backend: all scores equal, u_k = k / (C - k)
-    z = 1 + math.log((2**20 - 16) / 16)
-    loss = triton_topk.smooth_svm(scores, labels, 16)
-    assert loss.item() == pytest.approx(z + math.log1p(math.exp(-z)), rel=1e-6)
-    assert launch.in_range(svm(5), 2**20, torch.float32)
-    # a lane's candidates are read by code that grows with the row
-    assert not launch.in_range(svm(5), 2**24, torch.float32)
+    assert launch.in_range(svm(5), 2**24, torch.float32)
 
 
 def test_what_a_lane_holds_of_the_longest_rows_is_finite() -> None:
-    k, n = 16, 590_000
+    k, n = 16, 2**20
     assert launch.in_range(svm(k), n, torch.float32)
-    assert not launch.in_range(svm(k), 2 * n, torch.float32)
     # all scores equal: the largest coefficients there can be, u_k = k / (C - k)
     loss = triton_topk.smooth_svm(torch.zeros(1, n), torch.tensor([0]), k, backend="triton")
     z = 1 + math.log((n - k) / k)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
 from accuracy_lq import assert_promised, errors
 from adversarial_lq import QS, cases
-from running import RESIDENT, STREAM, difficult_rows, run
+from running import PARTS, RESIDENT, SMALL_PARTS, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -55,25 +54,11 @@ def test_lq_against_the_truth_in_float64() -> None:
         assert e.entry <= 1e-13, e
 
 
-@pytest.mark.parametrize("q", [0.0, 0.7])
-def test_lq_of_streamed_rows_against_the_truth(q: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(rows=2, lanes=16, blocks=4, stream=True, warps=1)
-    monkeypatch.setattr(launch, "run", partial(launch.run, config=config))
-    assert_promised(cases(60), q, backend="triton")
-
-
-def test_a_streamed_sum_of_ever_larger_scores_keeps_its_digits() -> None:
-    # Each score but the last few moves the reference of its lane, or rounds against it.
-    scores = (torch.arange(4000.0) / 100).repeat(2, 1)
-    labels = torch.tensor([0, 3999])
-    config = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
-    losses, gradient = run(launch, scores, labels, CROSS_ENTROPY, config)
-    true_losses, true_gradient = run(eager, scores.double(), labels, CROSS_ENTROPY)
-    torch.testing.assert_close(losses.double(), true_losses, rtol=1e-6, atol=0)
-    torch.testing.assert_close(gradient.double(), true_gradient, rtol=1e-5, atol=1e-30)
-
-
-@pytest.mark.parametrize("config", [None, RESIDENT, STREAM], ids=["table", "resident", "stream"])
+@pytest.mark.parametrize(
+    "config",
+    [None, RESIDENT, PARTS, SMALL_PARTS],
+    ids=["table", "resident", "parts", "small parts"],
+)
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_every_layout(loss: Loss, config: Config | None) -> None:
     torch.manual_seed(0)
@@ -117,7 +102,7 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
 def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss) -> None:
     scores, labels, known, poisoned, clean = difficult_rows()
     expected_losses, expected = run(eager, scores, known, loss)
-    for config in (RESIDENT, STREAM):
+    for config in (RESIDENT, PARTS, SMALL_PARTS):
         losses, gradient = run(launch, scores, labels, loss, config)
         assert losses[poisoned].isnan().all()
         assert gradient[poisoned].isnan().all()

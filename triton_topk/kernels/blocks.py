@@ -37,20 +37,6 @@ def split(x, PARTS: tl.constexpr):
 
 
 @triton.jit
-def join(parts):
-    """The inverse of split."""
-    for _ in tl.static_range(5):
-        if len(parts) > 1:
-            out = ()
-            for i in tl.static_range(len(parts) // 2):
-                a = parts[i]
-                pair = tl.join(a, parts[i + len(parts) // 2])
-                out = out + (tl.reshape(pair, (a.shape[0], a.shape[1] * 2)),)
-            parts = out
-    return parts[0]
-
-
-@triton.jit
 def maximum_of_slots(x, VEC: tl.constexpr, SLOTS: tl.constexpr):
     """The maximum of the columns of each slot, as a tuple over the slots."""
     parts = split(x, VEC)
@@ -71,12 +57,3 @@ def sum_where_left(x, taken, VEC: tl.constexpr):
     for i in tl.static_range(VEC):
         total += tl.where(taken[i % len(taken)], 0.0, parts[i])
     return total
-
-
-@triton.jit
-def infinite_where_taken(p, taken, VEC: tl.constexpr):
-    """The pivot p of each column, +inf at the positions taken: nothing has weight beside it."""
-    out = ()
-    for i in tl.static_range(VEC):
-        out = out + (tl.where(taken[i % len(taken)], float("inf"), p[:, None]),)
-    return join(out)

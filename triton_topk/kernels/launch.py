@@ -1,6 +1,7 @@
 """Launching the kernels on tensors."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -8,12 +9,15 @@ import torch
 from torch import Tensor
 
 from triton_topk.kernels import config as table
+from triton_topk.kernels.finish import finish_kernel
 from triton_topk.kernels.loss import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
+from triton_topk.kernels.summarise import summarise_kernel
 from triton_topk.kernels.weights import weights_kernel
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 _WEIGHTS = {"SHARE": 16384, "BLOCK": 2048, "num_warps": 8, "enable_fp_fusion": True}
+_SCORES_A_STEP = 16  # a lane's, of rows in parts
 _SCALE = {"BLOCK": 4096, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_WEIGHTS: dict[Any, Any] = {}
 _COMPILED_SCALE: dict[Any, Any] = {}
@@ -23,16 +27,18 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype) -> bool:
     """Whether the kernel can hold rows of n scores."""
-    parts = _parts(loss, n, dtype)
-    return table.in_range(choose(loss, n, dtype), parts["TOP"], parts["DEGREE"], dtype)
+    computation = _computation(loss, n, dtype)
+    config = choose(loss, n, dtype)
+    return table.in_range(config, computation["TOP"], computation["DEGREE"], dtype)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
     """The configuration for rows of n scores, for warps of 32."""
-    parts = _parts(loss, n, dtype)
-    degree = max(parts["DEGREE"], parts["K"])
-    return table.choose(n, degree, dtype, mixed=parts["SMOOTH"] and parts["LQ"])
+    computation = _computation(loss, n, dtype)
+    degree = max(computation["DEGREE"], computation["K"])
+    mixed = computation["SMOOTH"] and computation["LQ"]
+    return table.choose(n, degree, dtype, mixed=mixed)
 
 
 def run(
@@ -57,22 +63,38 @@ def run(
         return
     stride = scores.stride(0)
     aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
-    rows, constants, compiled = _constants(loss, n, scores.dtype, aligned, config)
+    plan = _plan(loss, n, scores.dtype, aligned, config)
+    programs = _ceil_div(n_rows, plan.rows)
+    labels = labels.contiguous()
+    tensors = (
+        scores,
+        labels,
+        None if weight is None else weight.contiguous(),
+        normalizer,
+        upstream,
+        losses,
+        gradient,
+    )
+    upstream_stride = 0 if upstream is None else upstream.stride(0)
+    numbers = (n_rows, n, stride, upstream_stride, loss.ignore_index)
+    if not plan.parts:
+        _launch(loss_kernel, programs, tensors, numbers, *plan.kernels["loss_kernel"])
+        return
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    summaries = scores.new_empty((n_rows, plan.numbers, plan.parts), dtype=dtype)
     _launch(
-        loss_kernel,
-        _ceil_div(n_rows, rows),
-        (
-            scores,
-            labels.contiguous(),
-            None if weight is None else weight.contiguous(),
-            normalizer,
-            upstream,
-            losses,
-            gradient,
-        ),
-        (n_rows, n, stride, 0 if upstream is None else upstream.stride(0), loss.ignore_index),
-        constants,
-        compiled,
+        summarise_kernel,
+        programs * plan.parts,
+        (scores, labels, summaries),
+        (n_rows, n, stride, loss.ignore_index),
+        *plan.kernels["summarise_kernel"],
+    )
+    _launch(
+        finish_kernel,
+        programs if gradient is None else programs * plan.parts,
+        (*tensors, summaries),
+        numbers,
+        *plan.kernels["finish_kernel"],
     )
 
 
@@ -109,41 +131,58 @@ def _launch(
         compiled[kind] = found, [constants[name] for name in names]
 
 
-@lru_cache(maxsize=1024, typed=True)
-def _constants(
-    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
-) -> tuple[int, dict[str, Any], dict[Any, Any]]:
-    """The rows of a program, what the kernel is given by name, and a place for what is compiled of it.
+@dataclass(frozen=True)
+class _Launch:
+    """The rows of a program, the parts of a row, and for each kernel its constants and what is compiled of them."""
 
-    aligned: whether all rows start at multiples of 16 bytes.
-    """
+    rows: int
+    parts: int
+    numbers: int  # of a part's summary
+    kernels: dict[str, tuple[dict[str, Any], dict[Any, Any]]]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _plan(
+    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
+) -> _Launch:
+    """aligned: whether all rows start at multiples of 16 bytes."""
     if config is None:
         config = choose(loss, n, dtype)
         if torch.version.hip:
             config = table.for_waves_of_64(config)
-    parts = _parts(loss, n, dtype)
+    computation = _computation(loss, n, dtype)
+    top, degree = computation["TOP"], computation["DEGREE"]
     vector = 16 // dtype.itemsize
+    vec = min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps)))
     constants = {
-        **parts,
+        **computation,
         "ROWS": config.rows,
         "LANES": config.lanes,
         "BLOCKS": config.blocks,
-        "SCALED": math.comb(n - 1, parts["DEGREE"]) > 1e30,
-        "SORTED": table.reducible_degree(parts["TOP"]),
-        "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
+        "PARTS": config.parts,
+        "UNROLL": _SCORES_A_STEP // vec,
+        "SCALED": math.comb(n - 1, degree) > 1e30,
+        "SORTED": table.reducible_degree(top),
+        "VEC": vec,
         "ALIGN_ROWS": vector if aligned else 1,
         "ALIGN_N": math.gcd(n, vector),
-        "STREAM": config.stream,
-        "num_warps": config.warps,
-        "enable_fp_fusion": True,
     }
+    options = {"num_warps": config.warps, "enable_fp_fusion": True}
     if config.registers is not None:
-        constants["maxnreg"] = config.registers
-    return config.rows, constants, {}
+        options["maxnreg"] = config.registers
+    kernels = [summarise_kernel, finish_kernel] if config.parts else [loss_kernel]
+    named = {
+        kernel.__name__: (
+            {k: v for k, v in constants.items() if k in kernel.arg_names} | options,
+            {},
+        )
+        for kernel in kernels
+    }
+    return _Launch(config.rows, config.parts, top + degree + 3, named)
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
+def _computation(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     """The kernel's arguments that say what to compute."""
     out: dict[str, Any] = {
         "SMOOTH": False,

@@ -1,4 +1,4 @@
-"""The gradient of Top, which is among the candidates, and where it goes."""
+"""The gradient of Top, one by one, and where that of candidates goes."""
 
 import triton
 import triton.language as tl
@@ -7,11 +7,69 @@ from triton_topk.kernels import lq, smooth_svm
 
 
 @triton.jit
+def gradient_of(
+    V,
+    polynomials,
+    soft,
+    svm_g,
+    few,
+    rate,
+    LQ: tl.constexpr,
+    K: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+):
+    """The gradient of scores V that are above the floor."""
+    r, d, S, u, p, log2_s = polynomials
+    if THRESHOLD is None:
+        G = smooth_svm.top_gradient(V, r, d, S, p, log2_s, rate, K)
+    else:
+        G = smooth_svm.top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
+    G = tl.where(few[:, None], svm_g[:, None], svm_g[:, None] * G)
+    if LQ:
+        largest, each = soft
+        G += each[:, None] * lq.softmax_weight(V, largest[:, None])
+    return G
+
+
+@triton.jit
+def by_value(
+    v,
+    polynomials,
+    soft,
+    svm_g,
+    few,
+    rate,
+    LQ: tl.constexpr,
+    K: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """The scores of Top, NaN for those of v that are not above the floor, and the gradient of each; [ROWS]."""
+    values = ()
+    out = ()
+    for i in tl.static_range(len(v) - 1):
+        values = values + (tl.where(v[i] > v[len(v) - 1], v[i], float("nan")),)
+        out = out + (tl.zeros_like(v[0]),)
+    # a few at a time, each in another lane
+    for first in range(0, len(v) - 1, WIDTH):
+        slot = first + tl.arange(0, WIDTH)[None, :]
+        V = tl.full([v[0].shape[0], WIDTH], float("-inf"), v[0].dtype)
+        for i in tl.static_range(len(v) - 1):
+            V = tl.where(slot == i, v[i][:, None], V)
+        G = gradient_of(V, polynomials, soft, svm_g, few, rate, LQ, K, THRESHOLD)
+        found = ()
+        for i in tl.static_range(len(v) - 1):
+            found = found + (out[i] + tl.sum(tl.where(slot == i, G, 0.0), axis=1),)
+        out = found
+    return values, out
+
+
+@triton.jit
 def gradients(
     candidates,
     columns,
     floor,
-    smooth,
+    polynomials,
     soft,
     svm_g,
     few,
@@ -22,7 +80,6 @@ def gradients(
     NONE: tl.constexpr,
 ):
     """The gradient of each candidate that is above the floor, and its column; NONE of all others."""
-    r, d, S, u, p, log2_s = smooth
     out = candidates
     where = ()
     count = tl.zeros(candidates[0].shape, tl.int32)
@@ -36,14 +93,7 @@ def gradients(
         V = tl.full(candidates[0].shape, float("-inf"), candidates[0].dtype)
         for i in tl.static_range(len(out)):
             V = tl.maximum(V, tl.where(where[i] < 0, out[i], float("-inf")))
-        if THRESHOLD is None:
-            G = smooth_svm.top_gradient(V, r, d, S, p, log2_s, rate, K)
-        else:
-            G = smooth_svm.top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
-        G = tl.where(few[:, None], svm_g[:, None], svm_g[:, None] * G)
-        if LQ:
-            largest, each = soft
-            G += each[:, None] * lq.softmax_weight(V, largest[:, None])
+        G = gradient_of(V, polynomials, soft, svm_g, few, rate, LQ, K, THRESHOLD)
         found = ()
         left = ()
         for i in tl.static_range(len(out)):

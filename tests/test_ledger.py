@@ -51,6 +51,6 @@ def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
     assert read >= 1
     assert written >= 0
     if entry.n >= 16384:
-        # for an unfilled last block, and for Top, which is read and written again
-        assert read < 1.34
-        assert written < 0.125
+        # for an unfilled last block, and for the candidates, which are read again, masked lanes and all
+        assert read < 1.5
+        assert written < 0.25

@@ -3,7 +3,7 @@
 A row goes through three phases, on scores kept in registers or, if STREAM, read again in each: select the largest,
 accumulate what the losses need of the rest, write the gradient.  SMOOTH, HARD and LQ say which losses take part;
 SMOOTH and LQ together are mixed.  The formulas are in smooth_svm.py and lq.py.  Row quantities have the
-shape [ROWS], scores [ROWS, LANES], Top [ROWS, SLOTS].
+shape [ROWS], scores [ROWS, LANES], what a lane has of its columns or of the candidates [ROWS, GROUP].
 """
 
 import triton
@@ -98,6 +98,7 @@ def loss_kernel(
     SLOTS: tl.constexpr = min(VEC, 4)
     FOLD: tl.constexpr = VEC // SLOTS
     HEIGHT: tl.constexpr = triton.next_power_of_2(BLOCKS * FOLD)
+    # of GROUP lanes, those that merge the candidates' largest values: 8 candidates each
     FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TOP * HEIGHT) // 8))
     NONE: tl.constexpr = 2**30
     rate = tl.full([1], rate, ACC)

@@ -6,9 +6,10 @@ symmetric polynomial of the others' e:
     L = tau softplus(z)      z = (margin + (p - s_y) / k) / tau - log u_k      u_j = sigma_{j-1} / sigma_j
     dL/ds_y = -g / k         dL/ds_i = (g / k) (P_k(i) - P_{k-1}(i))           g = sigmoid(z)
 
-with every e relative to the pivot p, the k-th largest of the others.  The TOP largest others are
-treated one by one (class Top of docs/algorithm.md), the rest by their polynomial r.  Exponents are in
-units of log 2.  Row quantities have the shape [ROWS], scores [ROWS, LANES], Top [ROWS, SLOTS].
+with every e relative to the pivot p, the k-th largest of the others.  The others above the floor, the TOP-th
+largest, are treated one by one (Top in docs/algorithm.md), the rest by their polynomial r.  Exponents are in
+units of log 2.  Row quantities have the shape [ROWS], scores [ROWS, LANES], a lane's polynomial and its
+candidates [ROWS, GROUP].
 """
 
 import triton

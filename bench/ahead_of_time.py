@@ -108,7 +108,7 @@ def _bytes(accesses: dict[int, int]) -> int:
     return sum(bits // 8 * count for bits, count in accesses.items())
 
 
-class _Driver:
+class Driver:
     """As much of Triton's driver as compiling needs."""
 
     def __init__(self, target: GPUTarget) -> None:
@@ -124,31 +124,31 @@ class _Driver:
         return 0
 
 
-class _Recorder:
-    """Stands for a kernel in the launch code: compiles, keeps the result, launches nothing."""
+class Recorder:
+    """Stands for a kernel in the launch code: compiles, keeps the results, launches nothing."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
-        self.compiled: Any = None
+        self.compiled: list[Any] = []
         self.arguments: dict[str, Any] = {}
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
         return partial(self.run, grid=grid)
 
     def run(self, *args: Any, **kwargs: Any) -> None:
-        self.compiled = self.kernel.run(*args, warmup=True, **kwargs)
+        self.compiled.append(self.kernel.run(*args, warmup=True, **kwargs))
         self.arguments = dict(zip(self.kernel.arg_names, args, strict=False))
 
 
 def _compile(case: Case, config: table.Config, target: GPUTarget) -> MachineCode:
     kernel = launch.loss_kernel
-    recorder = _Recorder(kernel)
+    recorder = Recorder(kernel)
     # 32 rows: a multiple of every alignment, and no argument is 1, which Triton would compile in
     scores = torch.zeros(32, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
     dtype = torch.float64 if case.dtype == torch.float64 else torch.float32
     gradient = torch.zeros(32, case.n, dtype=case.dtype) if case.gradient else None
     launch.loss_kernel = recorder
-    driver.set_active(_Driver(target))
+    driver.set_active(Driver(target))
     try:
         launch.run(
             scores,
@@ -161,4 +161,4 @@ def _compile(case: Case, config: table.Config, target: GPUTarget) -> MachineCode
         )
     finally:
         launch.loss_kernel = kernel
-    return analyse(recorder.compiled, recorder.arguments)
+    return analyse(recorder.compiled[-1], recorder.arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ pytest.importorskip("triton", reason="Triton does not exist for this platform")
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
+from bench.ahead_of_time import Driver, Recorder
 from triton_topk.kernels import launch
 from triton_topk.parameters import Lq
 
@@ -134,39 +134,12 @@ def test_another_device_is_another_kind() -> None:
 # What Triton compiles
 
 
-class Driver:
-    """As much of Triton's driver as compiling needs."""
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
-class Compiler:
-    """Stands for a kernel: compiles it, launches nothing."""
-
-    def __init__(self, kernel: Any) -> None:
-        self.kernel = kernel
-        self.results: list[Any] = []
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        return partial(self.run, grid=grid)
-
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        self.results.append(self.kernel.run(*args, warmup=True, **kwargs))
-
-
 def _compilations() -> dict[str, int]:
     """How many different ones of each kernel come of batches that differ."""
-    driver.set_active(Driver())
+    driver.set_active(Driver(GPUTarget("cuda", 90, 32)))
     names = ("loss_kernel", "weights_kernel", "scale_kernel")
     for name in names:
-        setattr(launch, name, Compiler(getattr(launch, name)))
+        setattr(launch, name, Recorder(getattr(launch, name)))
     weight, normalizer = torch.ones(100), torch.ones(2)
     for n_rows in (1, 2, 15, 16, 33):
         for ignore_index in (-100, 0, 1, 16):
@@ -177,7 +150,7 @@ def _compilations() -> dict[str, int]:
             launch.run(**given, weight=weight, normalizer=normalizer[n_rows % 2], upstream=upstream)
             launch.sum_of_weights(given["labels"], weight, torch.float32, ignore_index)
         launch.scale_(given["gradient"], normalizer[n_rows % 2])
-    return {name: len(set(map(id, getattr(launch, name).results))) for name in names}
+    return {name: len(set(map(id, getattr(launch, name).compiled))) for name in names}
 
 
 def test_nothing_is_compiled_again_for_another_batch() -> None:

@@ -105,6 +105,8 @@ OTHER = {
     "labels": batch(2) | {"labels": torch.zeros(2, dtype=torch.int32)},
     "weight": batch(2) | {"weight": torch.ones(100)},
     "other weight": batch(2) | {"weight": torch.ones(100).double()},
+    "margins": batch(2) | {"margins": torch.ones(2, 100)},
+    "hits": batch(2) | {"hits": torch.zeros(2, 2, dtype=torch.bool)},
     "normalizer": batch(2) | {"normalizer": torch.ones(())},
     "upstream": batch(2) | {"upstream": torch.ones(2)},
     "no losses": batch(2) | {"losses": None},
@@ -147,7 +149,14 @@ def _compilations() -> dict[str, int]:
             given["loss"] = LQ._replace(ignore_index=ignore_index, q=1 / n_rows)
             given["labels"] = torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows]
             upstream = torch.zeros(2 * n_rows)[:: 1 + n_rows % 2][:n_rows]
-            launch.run(**given, weight=weight, normalizer=normalizer[n_rows % 2], upstream=upstream)
+            launch.run(
+                **given,
+                weight=weight,
+                margins=torch.ones(n_rows, n_rows % 2 * 99 + 1).expand(n_rows, 100),
+                normalizer=normalizer[n_rows % 2],
+                upstream=upstream,
+                hits=torch.zeros(n_rows, 2, dtype=torch.bool),
+            )
             launch.sum_of_weights(given["labels"], weight, torch.float32, ignore_index)
         launch.scale_(given["gradient"], normalizer[n_rows % 2])
     return {name: len(set(map(id, getattr(launch, name).compiled))) for name in names}

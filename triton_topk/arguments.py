@@ -1,4 +1,4 @@
-"""Checks of the losses' arguments: errors that name the argument, its value and what was expected."""
+"""The losses' numbers and words, checked: errors that name the argument, its value and what was expected."""
 
 from __future__ import annotations
 
@@ -10,71 +10,14 @@ from numbers import Real
 from typing import TypeVar, TypeVarTuple
 
 import torch
-from torch import Tensor
 
 from triton_topk.parameters import HardSVM, Lq, SmoothSVM, SmoothSVMLq
 
-_SCORES_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max
 _BELOW_ONE = 1 - sys.float_info.epsilon / 2
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
-
-
-def check_tensors(scores: Tensor, labels: Tensor, weight: Tensor | None) -> int:
-    """The number of classes C."""
-    n_classes = _check_scores_and_labels(scores, labels)
-    _check_weight(weight, n_classes, scores)
-    return n_classes
-
-
-def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
-    """The number of classes C."""
-    if not isinstance(scores, Tensor):
-        raise TypeError(f"scores must be a Tensor, got {type(scores).__name__}")
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
-    if scores.dtype not in _SCORES_DTYPES:
-        raise TypeError(f"scores must be float16, bfloat16, float32 or float64, got {scores.dtype}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
-    shape = scores.shape
-    if not shape:
-        raise ValueError("scores must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
-    n_classes = shape[min(1, len(shape) - 1)]
-    expected = () if len(shape) == 1 else (shape[0], *shape[2:])
-    if labels.shape != expected:
-        raise ValueError(
-            f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
-            f"got {tuple(labels.shape)}"
-        )
-    if labels.device != scores.device:
-        raise ValueError(
-            f"labels must be on the device of scores, {scores.device}, got {labels.device}"
-        )
-    if n_classes == 0:
-        raise ValueError(f"scores must have at least one class, got shape {tuple(shape)}")
-    return n_classes
-
-
-def _check_weight(weight: Tensor | None, n_classes: int, scores: Tensor) -> None:
-    if weight is None:
-        return
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-        raise TypeError(f"weight must be a floating-point Tensor, got {got}")
-    if weight.requires_grad:
-        raise ValueError(
-            "weight must not require a gradient, which is computed for scores only, "
-            "got requires_grad=True"
-        )
-    if tuple(weight.shape) != (n_classes,):
-        raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
-    if weight.device != scores.device:
-        raise ValueError(
-            f"weight must be on the device of scores, {scores.device}, got {weight.device}"
-        )
 
 
 def check_k(k: int, n_classes: int) -> None:
@@ -106,6 +49,16 @@ def _check_temperature(tau: float) -> None:
 
 def _check_margin(margin: float) -> None:
     _check_number("margin", margin, ">= 0 and finite", 0, _LARGEST)
+
+
+def _k_of_hits(return_topk_hits: bool, k: int) -> int | None:
+    if not isinstance(return_topk_hits, bool):
+        raise TypeError(f"return_topk_hits must be a bool, got {return_topk_hits!r}")
+    return k if return_topk_hits else None
+
+
+def check_normalizer(normalizer: float) -> None:
+    _check_number("normalizer", normalizer, "> 0 and finite", _SMALLEST, _LARGEST)
 
 
 def _check_number(name: str, value: float, expected: str, low: float, high: float) -> None:
@@ -168,31 +121,45 @@ def smooth_svm(
     ignore_index: int,
     reduction: str,
     backend: str | None,
+    return_topk_hits: bool,
 ) -> SmoothSVM:
     check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     p = _taylor_order(order, gradient, k)
-    return SmoothSVM(k, float(tau), float(margin), p, ignore_index, backend)
+    hits = _k_of_hits(return_topk_hits, k)
+    return SmoothSVM(k, float(tau), float(margin), p, ignore_index, backend, hits)
 
 
 @_remembered
 def hard_svm(
-    k: int, margin: float, ignore_index: int, reduction: str, backend: str | None
+    k: int,
+    margin: float,
+    ignore_index: int,
+    reduction: str,
+    backend: str | None,
+    return_topk_hits: bool,
 ) -> HardSVM:
     check_options(ignore_index, reduction, backend)
     _check_margin(margin)
-    return HardSVM(k, float(margin), ignore_index, backend)
+    return HardSVM(k, float(margin), ignore_index, backend, _k_of_hits(return_topk_hits, k))
 
 
 @_remembered
 def lq(
-    q: float, truncation: float | None, ignore_index: int, reduction: str, backend: str | None
+    q: float,
+    truncation: float | None,
+    ignore_index: int,
+    reduction: str,
+    backend: str | None,
+    return_topk_hits: bool,
+    k: int,
 ) -> Lq:
     check_options(ignore_index, reduction, backend)
     check_q(q)
     check_truncation(truncation)
-    return Lq(float(q), truncation, ignore_index, backend)
+    hits = _k_of_hits(return_topk_hits, k)
+    return Lq(float(q), truncation, ignore_index, backend, hits)
 
 
 @_remembered
@@ -207,6 +174,7 @@ def smooth_svm_lq(
     ignore_index: int,
     reduction: str,
     backend: str | None,
+    return_topk_hits: bool,
 ) -> SmoothSVMLq:
     check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
@@ -216,5 +184,14 @@ def smooth_svm_lq(
     _check_number("mix", mix, "in [0, 1]", 0, 1)
     p = _taylor_order(None, gradient, k)
     return SmoothSVMLq(
-        k, float(tau), float(margin), p, float(q), truncation, float(mix), ignore_index, backend
+        k,
+        float(tau),
+        float(margin),
+        p,
+        float(q),
+        truncation,
+        float(mix),
+        ignore_index,
+        backend,
+        _k_of_hits(return_topk_hits, k),
     )

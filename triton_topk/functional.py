@@ -8,6 +8,11 @@ What they share, said once:
 - `weight`: (C,), a factor for the loss of each label.
 - `ignore_index`: a label whose row counts for nothing: no loss, no gradient, not in the mean.
 - `reduction`: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+- `normalizer`: a number > 0 or a tensor with one element, which divides the sum instead, whether `reduction` is "mean"
+  or "sum"; for gradients accumulated over several batches, the number of labels in all of them.
+- `margin`: a number, a tensor (C,) with the margin of each class, which is that of the rows it labels, or one for
+  each sample, in the shape of the scores with 1 in place of C.  No gradient is computed for it.
+- `return_topk_hits`: also return :class:`TopkHits`, at no further pass over the scores.
 - `backend`: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch operations, None to
   choose.
 - The result is a number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for
@@ -18,26 +23,72 @@ What they share, said once:
 
 from __future__ import annotations
 
+from typing import Any, Literal, NamedTuple, overload
+
 from torch import Tensor
 
-from triton_topk import arguments, ops
+from triton_topk import arguments, autograd
 from triton_topk.parameters import Loss
+from triton_topk.tensors import as_rows, check_tensors, margins_of_rows, normalizer_of
 
 
+class TopkHits(NamedTuple):
+    """Is the label among the 1, and among the k, largest scores of all classes?
+
+    Of equal scores the lower class comes first, as in torch.argmax.  False where the label is `ignore_index`, and
+    where the loss is NaN.
+    """
+
+    top1: Tensor  # bool, of the labels' shape
+    topk: Tensor  # bool, of the labels' shape
+
+
+@overload
 def smooth_svm(
     scores: Tensor,
     labels: Tensor,
     k: int = 5,
     *,
     tau: float = 1.0,
-    margin: float = 1.0,
+    margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: Literal[False] = False,
     gradient: str = "exact",
     order: int | None = None,
     backend: str | None = None,
-) -> Tensor:
+) -> Tensor: ...
+
+
+@overload
+def smooth_svm(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    return_topk_hits: Literal[True],
+    **options: Any,
+) -> tuple[Tensor, TopkHits]: ...
+
+
+def smooth_svm(  # type: ignore[misc] # the options are spelt out once
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    tau: float = 1.0,
+    margin: float | Tensor = 1.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: bool = False,
+    gradient: str = "exact",
+    order: int | None = None,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
     .. math::
@@ -55,10 +106,16 @@ def smooth_svm(
             (N, d1, ...).
         k: 1 <= k < C.  The label should be among the k largest scores.
         tau: temperature > 0, in units of the scores.
-        margin: margin >= 0, in units of the scores.
+        margin: margin >= 0, in units of the scores.  A tensor: (C,), of each class for the rows that it labels; in
+            the shape of the scores with 1 in place of C, of each sample; or (), of all.  Its values are
+            not looked at, and no gradient is computed for it.
         weight: (C,), a factor for the loss of each label.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        normalizer: a number > 0, or a tensor with one element, on the device of the scores or on the CPU: the sum of
+            the losses is divided by it, whether `reduction` is "mean" or "sum".  For gradients accumulated over
+            several batches, the number of labels in all of them.
+        return_topk_hits: also return whether the label is in the top 1 and in the top k of the scores.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor"; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
@@ -66,28 +123,62 @@ def smooth_svm(
 
     Returns:
         A number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for float64
-        scores, which are also the types of all arithmetic.  The gradient has the scores' dtype.
+        scores, which are also the types of all arithmetic.  The gradient has the scores' dtype.  With
+        `return_topk_hits`, a pair of that and :class:`TopkHits`.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind, shape or value.
         IndexError: a label outside [0, C), on the CPU.  On a GPU that row's loss and gradient are NaN.
     """
-    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
-    loss = arguments.smooth_svm(k, tau, margin, gradient, order, ignore_index, reduction, backend)
-    return _apply("smooth_svm", scores, labels, weight, reduction, loss)
+    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
+    arguments.check_k(k, n_classes)
+    number, margins = _split(margin)
+    loss = arguments.smooth_svm(
+        k, tau, number, gradient, order, ignore_index, reduction, backend, return_topk_hits
+    )
+    return _apply("smooth_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
 
+@overload
 def hard_svm(
     scores: Tensor,
     labels: Tensor,
     k: int = 5,
     *,
-    margin: float = 1.0,
+    margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: Literal[False] = False,
     backend: str | None = None,
-) -> Tensor:
+) -> Tensor: ...
+
+
+@overload
+def hard_svm(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    return_topk_hits: Literal[True],
+    **options: Any,
+) -> tuple[Tensor, TopkHits]: ...
+
+
+def hard_svm(  # type: ignore[misc] # the options are spelt out once
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    margin: float | Tensor = 1.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Top-k hinge loss, the limit of :func:`smooth_svm` as tau goes to 0.
 
     .. math::
@@ -104,16 +195,19 @@ def hard_svm(
             fewer than k others are left the loss is 0 (NaN if the label is masked too).
         labels: class indices or `ignore_index`; (), (N,) or (N, d1, ...).
         k: 1 <= k < C.
-        margin: margin >= 0, in units of the scores.
-        weight, ignore_index, reduction, backend: as in :func:`smooth_svm`.
+        margin: margin >= 0, in units of the scores; a number or a tensor as in :func:`smooth_svm`.
+        weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
-    loss = arguments.hard_svm(k, margin, ignore_index, reduction, backend)
-    return _apply("hard_svm", scores, labels, weight, reduction, loss)
+    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
+    arguments.check_k(k, n_classes)
+    number, margins = _split(margin)
+    loss = arguments.hard_svm(k, number, ignore_index, reduction, backend, return_topk_hits)
+    return _apply("hard_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
 
+@overload
 def lq_loss(
     scores: Tensor,
     labels: Tensor,
@@ -123,8 +217,38 @@ def lq_loss(
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: Literal[False] = False,
+    k: int = 5,
     backend: str | None = None,
-) -> Tensor:
+) -> Tensor: ...
+
+
+@overload
+def lq_loss(
+    scores: Tensor,
+    labels: Tensor,
+    q: float = 0.7,
+    *,
+    return_topk_hits: Literal[True],
+    **options: Any,
+) -> tuple[Tensor, TopkHits]: ...
+
+
+def lq_loss(  # type: ignore[misc] # the options are spelt out once
+    scores: Tensor,
+    labels: Tensor,
+    q: float = 0.7,
+    *,
+    truncation: float | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: bool = False,
+    k: int = 5,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
 
     .. math::
@@ -141,15 +265,19 @@ def lq_loss(
         q: 0 <= q <= 1.
         truncation: t in (0, 1): where :math:`p_y \le t` the loss is the constant :math:`L_q(t) = (1 - t^q)/q`, without
             gradient; None: nowhere.
-        weight, ignore_index, reduction, backend: as in :func:`smooth_svm`.
+        k: of `return_topk_hits`, and without a meaning otherwise.
+        weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    arguments.check_tensors(scores, labels, weight)
-    loss = arguments.lq(q, truncation, ignore_index, reduction, backend)
-    return _apply("lq_loss", scores, labels, weight, reduction, loss)
+    n_classes = check_tensors(scores, labels, weight, None, normalizer, reduction)
+    if return_topk_hits:
+        arguments.check_k(k, n_classes)
+    loss = arguments.lq(q, truncation, ignore_index, reduction, backend, return_topk_hits, k)
+    return _apply("lq_loss", scores, labels, weight, None, normalizer, reduction, loss)
 
 
+@overload
 def smooth_svm_lq(
     scores: Tensor,
     labels: Tensor,
@@ -158,14 +286,48 @@ def smooth_svm_lq(
     *,
     mix: float = 0.5,
     tau: float = 1.0,
-    margin: float = 1.0,
+    margin: float | Tensor = 1.0,
     truncation: float | None = None,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: Literal[False] = False,
     gradient: str = "exact",
     backend: str | None = None,
-) -> Tensor:
+) -> Tensor: ...
+
+
+@overload
+def smooth_svm_lq(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    q: float = 0.7,
+    *,
+    return_topk_hits: Literal[True],
+    **options: Any,
+) -> tuple[Tensor, TopkHits]: ...
+
+
+def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    q: float = 0.7,
+    *,
+    mix: float = 0.5,
+    tau: float = 1.0,
+    margin: float | Tensor = 1.0,
+    truncation: float | None = None,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    normalizer: float | Tensor | None = None,
+    return_topk_hits: bool = False,
+    gradient: str = "exact",
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Both losses of the same scores, at the price of reading them once:
 
     .. math::
@@ -175,20 +337,38 @@ def smooth_svm_lq(
         mix: in [0, 1], the share of the smooth top-k SVM.
         k, tau, margin, gradient: as in :func:`smooth_svm`.
         q, truncation: as in :func:`lq_loss`; truncation concerns that part alone.
-        scores, labels, weight, ignore_index, reduction, backend: as in both.
+        scores, labels, weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in both.
 
     Returns, raises: as :func:`smooth_svm`.
     """
-    arguments.check_k(k, arguments.check_tensors(scores, labels, weight))
+    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
+    arguments.check_k(k, n_classes)
+    number, margins = _split(margin)
     loss = arguments.smooth_svm_lq(
-        k, q, mix, tau, margin, truncation, gradient, ignore_index, reduction, backend
+        k,
+        q,
+        mix,
+        tau,
+        number,
+        truncation,
+        gradient,
+        ignore_index,
+        reduction,
+        backend,
+        return_topk_hits,
     )
+    of_both = scores, labels, weight, margins, normalizer, reduction
     # A part without a share must not count where it is infinite or NaN.
     if mix == 0:
-        return _apply("lq_loss", scores, labels, weight, reduction, loss.lq)
+        return _apply("lq_loss", scores, labels, weight, None, normalizer, reduction, loss.lq)
     if mix == 1:
-        return _apply("smooth_svm", scores, labels, weight, reduction, loss.svm)
-    return _apply("smooth_svm_lq", scores, labels, weight, reduction, loss)
+        return _apply("smooth_svm", *of_both, loss.svm)
+    return _apply("smooth_svm_lq", *of_both, loss)
+
+
+def _split(margin: float | Tensor) -> tuple[float, Tensor | None]:
+    """The number and the tensor that the margin is the sum of."""
+    return (0.0, margin) if isinstance(margin, Tensor) else (margin, None)
 
 
 def _apply(
@@ -196,19 +376,29 @@ def _apply(
     scores: Tensor,
     labels: Tensor,
     weight: Tensor | None,
+    margin: Tensor | None,
+    normalizer: float | Tensor | None,
     reduction: str,
     loss: Loss,
-) -> Tensor:
-    rows = scores if scores.dim() == 2 else _as_rows(scores)
+) -> Tensor | tuple[Tensor, TopkHits]:
+    rows = as_rows(scores)
     if rows.stride(1) != 1:
         rows = rows.contiguous()
     of_rows = labels if labels.dim() == 1 else labels.reshape(-1)
-    # Narrow and unsigned integers cannot be compared with every C and ignore_index.
-    out = ops.apply(name, rows, of_rows.long(), weight, reduction, loss)
-    return out.reshape(labels.shape) if reduction == "none" else out
-
-
-def _as_rows(scores: Tensor) -> Tensor:
-    """(C,) or (N, C, d1, ...) as (N d1 ..., C), the rows in the order of the labels."""
-    n_classes = scores.shape[0 if scores.dim() == 1 else 1]
-    return scores.movedim(0 if scores.dim() == 1 else 1, -1).reshape(-1, n_classes)
+    out, hits = autograd.apply(
+        name,
+        rows,
+        # Narrow and unsigned integers cannot be compared with every C and ignore_index.
+        of_rows.long(),
+        weight,
+        None if margin is None else margins_of_rows(margin, scores, rows),
+        None if normalizer is None else normalizer_of(normalizer, scores),
+        reduction,
+        loss,
+    )
+    if reduction == "none":
+        out = out.reshape(labels.shape)
+    if loss.hits is None or hits is None:
+        return out
+    top1, topk = hits.unbind(1)
+    return out, TopkHits(top1.reshape(labels.shape), topk.reshape(labels.shape))

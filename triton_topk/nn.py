@@ -18,29 +18,39 @@ class _Loss(torch.nn.Module):
     """A function of scores and labels with fixed options, which are attributes.
 
     `weight` is a buffer: it follows `.to()` and is in the `state_dict`, as in
-    `torch.nn.CrossEntropyLoss`.
+    `torch.nn.CrossEntropyLoss`; and so is a margin that is a tensor.
     """
 
     weight: Tensor | None
 
-    def __init__(
-        self, function: Callable[..., Tensor], weight: Tensor | None, **options: Any
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], weight: Tensor | None, **options: Any) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self._function = function
         self._options = tuple(options)
         for name, value in options.items():
-            setattr(self, name, value)
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
 
-    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of scores (N, C, ...) for labels (N, ...)."""
+    def forward(
+        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
+    ) -> Any:
+        """The loss of scores (N, C, ...) for labels (N, ...); with `return_topk_hits`, and the hits.
+
+        normalizer: divides the sum of the losses, as in the function.
+        """
         options = {name: getattr(self, name) for name in self._options}
-        return self._function(scores, labels, weight=self.weight, **options)
+        return self._function(scores, labels, weight=self.weight, normalizer=normalizer, **options)
 
     def extra_repr(self) -> str:
-        shown = (name for name in self._options if getattr(self, name) is not None)
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+        options = {name: getattr(self, name) for name in self._options}
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in options.items()
+            if value is not None and value is not False and not isinstance(value, Tensor)
+        )
 
 
 class SmoothSVMLoss(_Loss):
@@ -50,13 +60,14 @@ class SmoothSVMLoss(_Loss):
         self,
         k: int = 5,
         tau: float = 1.0,
-        margin: float = 1.0,
+        margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         gradient: str = "exact",
         order: int | None = None,
         backend: str | None = None,
+        return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm,
@@ -69,6 +80,7 @@ class SmoothSVMLoss(_Loss):
             gradient=gradient,
             order=order,
             backend=backend,
+            return_topk_hits=return_topk_hits,
         )
 
 
@@ -78,11 +90,12 @@ class HardSVMLoss(_Loss):
     def __init__(
         self,
         k: int = 5,
-        margin: float = 1.0,
+        margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         backend: str | None = None,
+        return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.hard_svm,
@@ -92,6 +105,7 @@ class HardSVMLoss(_Loss):
             ignore_index=ignore_index,
             reduction=reduction,
             backend=backend,
+            return_topk_hits=return_topk_hits,
         )
 
 
@@ -106,6 +120,8 @@ class LqLoss(_Loss):
         ignore_index: int = -100,
         reduction: str = "mean",
         backend: str | None = None,
+        return_topk_hits: bool = False,
+        k: int = 5,
     ) -> None:
         super().__init__(
             functional.lq_loss,
@@ -115,6 +131,8 @@ class LqLoss(_Loss):
             ignore_index=ignore_index,
             reduction=reduction,
             backend=backend,
+            return_topk_hits=return_topk_hits,
+            k=k,
         )
 
 
@@ -127,13 +145,14 @@ class SmoothSVMLqLoss(_Loss):
         q: float = 0.7,
         mix: float = 0.5,
         tau: float = 1.0,
-        margin: float = 1.0,
+        margin: float | Tensor = 1.0,
         truncation: float | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         gradient: str = "exact",
         backend: str | None = None,
+        return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm_lq,
@@ -148,4 +167,5 @@ class SmoothSVMLqLoss(_Loss):
             reduction=reduction,
             gradient=gradient,
             backend=backend,
+            return_topk_hits=return_topk_hits,
         )

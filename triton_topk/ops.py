@@ -1,140 +1,54 @@
-"""Registered operators, the choice of a backend, and the autograd of the losses.
+"""The losses as operators registered with PyTorch, on rows of scores.
 
-Traffic, in units of one read or write of the scores.  Where the loss is reduced to a number, the forward
-writes the gradient beside the losses (read 1, write 1) and the backward multiplies it in place by
-the incoming number, which on a GPU moves nothing when that is 1: 2 in all, 4 for a scaled loss.
-Otherwise (reduction "none", float16 whose small gradients only a scaled loss keeps from flushing to zero,
-a second backward, torch.compile) the backward computes the gradient from the scores: 3 in all,
-and nothing of the scores' size is held between the two.
+Of each loss there are `name`, `name_with_gradient`, of their sum, beside the losses, and `name_gradient`, for the
+gradient that autograd sends back.  They take its parameters and
+
+    scores (N, C), labels (N,) int64, weight (C,) or None, margins (N, C) or None, normalizer () or None
+
+margins: those of each row for each label that it could have, beside the margin among the parameters.  The losses are
+divided by the normalizer.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from functools import cache, lru_cache
-from types import ModuleType, NoneType
+from collections.abc import Callable
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.nn import Parameter
 
 from triton_topk import eager
+from triton_topk.backends import kernels, obstacle_to_triton, uses_triton
+from triton_topk.batches import sum_of_weights_of_batches
+from triton_topk.differentiable import pull_back_gradient
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.tensors import accumulation_dtype
 
-FUSED_MAX_K = 16
-FUSED_MAX_DEGREE = 20
-
-# The operators `name`, `name_with_gradient` and `name_gradient` of each loss.
 _LOSSES: dict[str, type[Loss]] = {
     "smooth_svm": SmoothSVM,
     "hard_svm": HardSVM,
     "lq_loss": Lq,
     "smooth_svm_lq": SmoothSVMLq,
 }
+_INPUTS = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
+_N_INPUTS = 5
 _library = torch.library.Library("triton_topk", "DEF")
 _ops = torch.ops.triton_topk
-
-
-def _schema(parameters: type[Loss]) -> str:
-    """The parameters of a loss in the language of operator schemas."""
-
-    def spell(annotation: Any) -> str:
-        optional = NoneType in get_args(annotation)
-        base = get_args(annotation)[0] if optional else annotation
-        return f"{base.__name__}{'?' if optional else ''}"
-
-    return ", ".join(f"{spell(a)} {name}" for name, a in get_type_hints(parameters).items())
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _new_losses(scores: Tensor) -> Tensor:
     return scores.new_empty(scores.shape[0], dtype=accumulation_dtype(scores.dtype))
 
 
+def _new_hits(scores: Tensor, loss: Loss) -> Tensor | None:
+    if loss.hits is None:
+        return None
+    return scores.new_empty((scores.shape[0], 2), dtype=torch.bool)
+
+
 def _new_gradient(scores: Tensor) -> Tensor:
     return torch.empty_like(scores, memory_format=torch.contiguous_format)
-
-
-@cache
-def _kernels() -> ModuleType:
-    # Triton takes a while to import, is not everywhere, and must not be needed by the eager backend.
-    from triton_topk.kernels import launch
-
-    return launch
-
-
-@cache
-def _interpreting() -> bool:
-    # Triton, too, looks once.
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-@cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _obstacle_to_triton(tensor: Tensor) -> str | None:
-    """Why kernels cannot run on this tensor, or None."""
-    if not (tensor.is_cuda or _interpreting()):
-        return (
-            "needs scores on a GPU, or TRITON_INTERPRET=1 in the environment, "
-            f"got scores on {tensor.device}"
-        )
-    if not _has_triton():
-        return "needs the package triton, which is not installed"
-    return None
-
-
-# typed: losses with equal parameters are equal as tuples
-@lru_cache(maxsize=1024, typed=True)
-def _obstacle_to_kernel(loss: Loss, n: int, dtype: torch.dtype) -> str | None:
-    """Why the kernel cannot compute this loss, or None."""
-    if isinstance(loss, Lq):
-        return None
-    order = None if isinstance(loss, HardSVM) else loss.order
-    degree = loss.k if order is None else loss.k + order - 1
-    if loss.k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
-        return (
-            f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
-            f"got k={loss.k}, order={order}"
-        )
-    if not _kernels().in_range(loss, n, dtype):
-        return f"cannot hold C={n} classes for k={loss.k}"
-    return None
-
-
-def _uses_triton(scores: Tensor, loss: Loss) -> bool:
-    """The choice of a backend; ValueError where an explicit one cannot be had."""
-    if loss.backend == "eager":
-        return False
-    obstacle = _obstacle_to_triton(scores)
-    if obstacle is None:
-        obstacle = _obstacle_to_kernel(loss, scores.shape[1], scores.dtype)
-    if loss.backend == "triton" and obstacle is not None:
-        raise ValueError(f"backend='triton' {obstacle}")
-    return obstacle is None
-
-
-def _concerns_kernels_only(tensor: Tensor) -> bool:
-    """Whether a call on this tensor need not be an operator's.
-
-    That costs more than what it calls, and is for who has a say in it: torch.compile, a dispatch mode (fake tensors, a
-    tracer, a counter), a subclass of Tensor, a functorch transform, a device without kernels.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and type(tensor) in (Tensor, Parameter)
-        and _obstacle_to_triton(tensor) is None
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-    )
 
 
 def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
@@ -152,228 +66,169 @@ def _check_labels(labels: Tensor, n_classes: int, ignore_index: int) -> None:
         )
 
 
-def _run(scores: Tensor, labels: Tensor, loss: Loss, **tensors: Tensor | None) -> None:
-    _check_labels(labels, scores.shape[1], loss.ignore_index)
-    run = _kernels().run if _uses_triton(scores, loss) else eager.run
-    run(scores, labels, loss, **tensors)
-
-
-def _losses(
-    loss: Loss, scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None
-) -> Tensor:
-    losses = _new_losses(scores)
-    _run(scores, labels, loss, weight=weight, normalizer=normalizer, losses=losses)
-    return losses
-
-
-def _losses_with_gradient(
-    loss: Loss, scores: Tensor, labels: Tensor, weight: Tensor | None, normalizer: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    losses, gradient = _new_losses(scores), _new_gradient(scores)
-    _run(
-        scores,
-        labels,
-        loss,
-        weight=weight,
-        normalizer=normalizer,
-        losses=losses,
-        gradient=gradient,
-    )
-    return losses, gradient
-
-
-def _gradient(
+def _run(
     loss: Loss,
     scores: Tensor,
     labels: Tensor,
     weight: Tensor | None,
+    margins: Tensor | None,
     normalizer: Tensor | None,
-    upstream: Tensor,
-) -> Tensor:
+    **others: Tensor | None,
+) -> None:
+    _check_labels(labels, scores.shape[1], loss.ignore_index)
+    run = kernels().run if uses_triton(scores, loss) else eager.run
+    run(scores, labels, loss, weight=weight, margins=margins, normalizer=normalizer, **others)
+
+
+def _losses(loss: Loss, scores: Tensor, *inputs: Any) -> tuple[Tensor, Tensor | None]:
+    """The losses (N,) and, if they are asked for, the hits (N, 2): in the top 1, and in the top k."""
+    out, hits = _new_losses(scores), _new_hits(scores, loss)
+    _run(loss, scores, *inputs, losses=out, hits=hits)
+    return out, hits
+
+
+def _losses_with_gradient(
+    loss: Loss, scores: Tensor, *inputs: Any
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The same, and the gradient of the losses' sum."""
+    out, hits, gradient = _new_losses(scores), _new_hits(scores, loss), _new_gradient(scores)
+    _run(loss, scores, *inputs, losses=out, hits=hits, gradient=gradient)
+    return out, hits, gradient
+
+
+def _gradient(loss: Loss, scores: Tensor, *inputs: Any) -> Tensor:
     gradient = _new_gradient(scores)
-    _run(
-        scores,
-        labels,
-        loss,
-        weight=weight,
-        normalizer=normalizer,
-        upstream=upstream,
-        gradient=gradient,
-    )
+    *others, upstream = inputs
+    _run(loss._replace(hits=None), scores, *others, upstream=upstream, gradient=gradient)
     return gradient
 
 
-def _scale_(gradient: Tensor, factor: Tensor) -> None:
-    if _obstacle_to_triton(gradient) is None:
-        _kernels().scale_(gradient, factor)
+# By what their names add to the loss's.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "": _losses,
+    "_with_gradient": _losses_with_gradient,
+    "_gradient": _gradient,
+}
+
+
+def scale_(gradient: Tensor, factor: Tensor) -> None:
+    """gradient *= factor, a number."""
+    if obstacle_to_triton(gradient) is None:
+        kernels().scale_(gradient, factor)
     elif gradient.device.type != "cpu" or factor.item() != 1:
         gradient.mul_(factor)
 
 
-def _normalizer(
+def sum_of_weights(
     labels: Tensor,
     weight: Tensor | None,
     dtype: torch.dtype,
     ignore_index: int,
     backend: str | None,
 ) -> Tensor:
-    if backend != "eager" and _obstacle_to_triton(labels) is None:
-        normalizer: Tensor = _kernels().sum_of_weights(labels, weight, dtype, ignore_index)
-        return normalizer
+    """Of the labels (N,) that count: the divisor of a mean."""
+    if backend != "eager" and obstacle_to_triton(labels) is None:
+        total: Tensor = kernels().sum_of_weights(labels, weight, dtype, ignore_index)
+        return total
     return eager.sum_of_weights(labels, weight, dtype, ignore_index)
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    scores, labels, weight, normalizer, *loss = inputs
-    ctx.save_for_backward(scores, labels, weight, normalizer)
-    ctx.loss = loss
+def _schema(parameters: type[Loss]) -> str:
+    """The parameters of a loss in the language of operator schemas."""
+
+    def spell(annotation: Any) -> str:
+        optional = NoneType in get_args(annotation)
+        base = get_args(annotation)[0] if optional else annotation
+        return f"{base.__name__}{'?' if optional else ''}"
+
+    return ", ".join(f"{spell(a)} {name}" for name, a in get_type_hints(parameters).items())
+
+
+def _of_operator(
+    function: Callable[..., Any], parameters: type[Loss], n_tensors: int
+) -> Callable[..., Any]:
+    """The function of a loss with an operator's arguments, and outputs that are all tensors."""
+
+    def operator(*args: Any) -> Any:
+        out = function(parameters(*args[n_tensors:]), *args[:n_tensors])
+        if isinstance(out, Tensor):
+            return out
+        return tuple(out[0].new_empty((0, 2), dtype=torch.bool) if x is None else x for x in out)
+
+    return operator
 
 
 def _register(name: str, parameters: type[Loss]) -> None:
-    def define(suffix: str, tensors: str, returns: str, function: Any, fake: Any) -> None:
+    n_parameters = len(get_type_hints(parameters))
+
+    def define(suffix: str, tensors: str, returns: str, like: Callable[..., Any]) -> None:
         n_tensors = len(tensors.split(","))
-
-        def unpacked(*args: Any) -> Any:
-            return function(parameters(*args[n_tensors:]), *args[:n_tensors])
-
         _library.define(f"{name}{suffix}({tensors}, {_schema(parameters)}) -> {returns}")
-        _library.impl(f"{name}{suffix}", unpacked, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"triton_topk::{name}{suffix}", fake, lib=_library)
+        _library.impl(
+            f"{name}{suffix}",
+            _of_operator(FUNCTIONS[suffix], parameters, n_tensors),
+            "CompositeExplicitAutograd",
+        )
+        torch.library.register_fake(
+            f"triton_topk::{name}{suffix}",
+            _of_operator(like, parameters, n_tensors),
+            lib=_library,
+        )
 
-    inputs = "Tensor scores, Tensor labels, Tensor? weight, Tensor? normalizer"
-    define("", inputs, "Tensor", _losses, lambda scores, *_: _new_losses(scores))
+    define(
+        "",
+        _INPUTS,
+        "(Tensor, Tensor)",
+        lambda loss, scores, *_: (_new_losses(scores), _new_hits(scores, loss)),
+    )
     define(
         "_with_gradient",
-        inputs,
-        "(Tensor, Tensor)",
-        _losses_with_gradient,
-        lambda scores, *_: (_new_losses(scores), _new_gradient(scores)),
+        _INPUTS,
+        "(Tensor, Tensor, Tensor)",
+        lambda loss, scores, *_: (
+            _new_losses(scores),
+            _new_hits(scores, loss),
+            _new_gradient(scores),
+        ),
     )
     define(
         "_gradient",
-        f"{inputs}, Tensor upstream",
+        f"{_INPUTS}, Tensor upstream",
         "Tensor",
-        _gradient,
-        lambda scores, *_: _new_gradient(scores),
+        lambda _, scores, *__: _new_gradient(scores),
     )
 
-    def recompute(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        n_tensors = len(inputs) - n_parameters
+        ctx.save_for_backward(*inputs[:n_tensors])
+        ctx.loss = parameters(*inputs[n_tensors:])
+
+    def first_derivative(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         gradient = getattr(_ops, f"{name}_gradient")(*ctx.saved_tensors, upstream, *ctx.loss)
-        return gradient, *[None] * (3 + len(ctx.loss))
+        return gradient, *[None] * (_N_INPUTS - 1 + n_parameters)
 
-    def no_second_derivative(ctx: Any, upstream: Tensor) -> None:
-        raise NotImplementedError(f"{name} can be differentiated once, not twice")
+    def second_derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
+        return of_scores, *[None] * (_N_INPUTS - 1), of_upstream, *[None] * n_parameters
 
-    torch.library.register_autograd(
-        f"triton_topk::{name}", recompute, setup_context=_save_inputs, lib=_library
-    )
-    torch.library.register_autograd(
-        f"triton_topk::{name}_gradient", no_second_derivative, lib=_library
-    )
+    for suffix, derivative in (("", first_derivative), ("_gradient", second_derivative)):
+        torch.library.register_autograd(
+            f"triton_topk::{name}{suffix}", derivative, setup_context=save_inputs, lib=_library
+        )
 
 
 for _name, _parameters in _LOSSES.items():
     _register(_name, _parameters)
 _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
-_library.impl("scale_", _scale_, "CompositeExplicitAutograd")
+_library.impl("scale_", scale_, "CompositeExplicitAutograd")
 torch.library.register_fake("triton_topk::scale_", lambda *_: None, lib=_library)
 _library.define(
     "normalizer(Tensor labels, Tensor? weight, ScalarType dtype, int ignore_index, str? backend) -> Tensor"
 )
-_library.impl("normalizer", _normalizer, "CompositeExplicitAutograd")
+_library.impl("normalizer", sum_of_weights, "CompositeExplicitAutograd")
 torch.library.register_fake(
     "triton_topk::normalizer",
     lambda labels, weight, dtype, *_: labels.new_empty((), dtype=dtype),
     lib=_library,
 )
-
-
-class _Sum(torch.autograd.Function):
-    """sum_i losses_i / normalizer, with the gradient computed beside the losses."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        scores: Tensor,
-        labels: Tensor,
-        weight: Tensor | None,
-        normalizer: Tensor | None,
-        name: str,
-        loss: Loss,
-    ) -> Tensor:
-        inputs = scores, labels, weight, normalizer
-        if _concerns_kernels_only(scores):
-            losses, ctx.gradient = _losses_with_gradient(loss, *inputs)
-        else:
-            losses, ctx.gradient = getattr(_ops, f"{name}_with_gradient")(*inputs, *loss)
-        ctx.save_for_backward(*inputs)
-        ctx.name, ctx.loss = name, loss
-        total: Tensor = losses.sum()
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # The stored gradient is given away, so a second backward has to compute its own; and it has no
-        # history, so create_graph has to meet the operator that says what it cannot do.
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is not None and not torch.is_grad_enabled():
-            scale = _scale_ if _concerns_kernels_only(gradient) else _ops.scale_
-            scale(gradient, upstream)
-        else:
-            scores, labels, weight, normalizer = ctx.saved_tensors
-            gradient = getattr(_ops, f"{ctx.name}_gradient")(
-                scores, labels, weight, normalizer, upstream.expand(labels.shape), *ctx.loss
-            )
-        return gradient, None, None, None, None, None
-
-
-def apply(
-    name: str,
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    reduction: str,
-    loss: Loss,
-) -> Tensor:
-    """The losses (N,) of scores (N, C), or their reduction; differentiable in the scores."""
-    # The operators have no formula for tangents and would drop them without a word.
-    if forward_ad.unpack_dual(scores).tangent is not None:
-        raise NotImplementedError(f"{name} has no forward-mode derivative")
-    normalizer = None
-    if reduction == "mean":
-        normalizer = normalizer_of(labels, weight, scores.dtype, loss.ignore_index, loss.backend)
-    differentiable = scores.requires_grad and torch.is_grad_enabled()
-    summed = reduction != "none"
-    if (
-        differentiable
-        and summed
-        and scores.dtype != torch.float16
-        and not torch.compiler.is_compiling()
-    ):
-        total: Tensor = _Sum.apply(scores, labels, weight, normalizer, name, loss)  # type: ignore[no-untyped-call]
-    else:
-        if not differentiable and _concerns_kernels_only(scores):
-            losses = _losses(loss, scores, labels, weight, normalizer)
-        else:
-            losses = getattr(_ops, name)(scores, labels, weight, normalizer, *loss)
-        if not summed:
-            return losses
-        total = losses.sum()
-    if normalizer is not None and labels.shape[0] == 0:
-        # no loss that could have been divided by 0
-        total = total / normalizer
-    return total
-
-
-def normalizer_of(
-    labels: Tensor,
-    weight: Tensor | None,
-    scores_dtype: torch.dtype,
-    ignore_index: int,
-    backend: str | None,
-) -> Tensor:
-    """The sum of the weights of the labels (N,) that count: the divisor of reduction "mean"."""
-    dtype = accumulation_dtype(scores_dtype)
-    of = _normalizer if _concerns_kernels_only(labels) else _ops.normalizer
-    normalizer: Tensor = of(labels, weight, dtype, ignore_index, backend)
-    return normalizer
+torch.library.register_vmap("triton_topk::normalizer", sum_of_weights_of_batches, lib=_library)

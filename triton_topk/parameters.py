@@ -11,10 +11,11 @@ class SmoothSVM(NamedTuple):
 
     k: int
     tau: float
-    margin: float
+    margin: float  # of every row, beside what a tensor of margins has for it
     order: int | None  # p of the Taylor-type gradient; None: the exact gradient
     ignore_index: int
     backend: str | None
+    hits: int | None = None  # k of the top-k hits, if they are asked for
 
 
 class HardSVM(NamedTuple):
@@ -24,6 +25,7 @@ class HardSVM(NamedTuple):
     margin: float
     ignore_index: int
     backend: str | None
+    hits: int | None = None
 
 
 class Lq(NamedTuple):
@@ -33,6 +35,7 @@ class Lq(NamedTuple):
     truncation: float | None
     ignore_index: int
     backend: str | None
+    hits: int | None = None
 
     @property
     def truncated_loss(self) -> float:
@@ -55,14 +58,23 @@ class SmoothSVMLq(NamedTuple):
     mix: float
     ignore_index: int
     backend: str | None
+    hits: int | None = None
 
     @property
     def svm(self) -> SmoothSVM:
-        return SmoothSVM(self.k, self.tau, self.margin, self.order, self.ignore_index, self.backend)
+        return SmoothSVM(
+            self.k,
+            self.tau,
+            self.margin,
+            self.order,
+            self.ignore_index,
+            self.backend,
+            self.hits,
+        )
 
     @property
     def lq(self) -> Lq:
-        return Lq(self.q, self.truncation, self.ignore_index, self.backend)
+        return Lq(self.q, self.truncation, self.ignore_index, self.backend, self.hits)
 
 
 Loss = SmoothSVM | HardSVM | Lq | SmoothSVMLq

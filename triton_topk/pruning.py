@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triton_topk import arguments, functional, ops
+from triton_topk import arguments, autograd, functional, tensors
 
 # What a look at a sample leaves until the ranks have agreed; 0: none since then.
 _PRUNED, _KEPT = 2, 3
@@ -93,29 +93,34 @@ class TruncatedLqLoss(torch.nn.Module):
         # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
         self._looks: Tensor | None = None
 
-    def forward(self, scores: Tensor, labels: Tensor, indices: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        indices: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+    ) -> Tensor:
         """The loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
 
         indices: of the labels' shape, any integer dtype, each in [0, num_samples), on the CPU or on the device of
         the scores.  One out of range is an IndexError on the CPU; on a GPU, where asking would wait for it, it is
         PyTorch's device-side assertion.
+        normalizer: divides the sum of the losses, as in :func:`triton_topk.lq_loss`.
         """
         if not self.training or indices is None:
-            return self._lq(scores, labels, self.reduction, truncation=self.truncation)
-        self._check(scores, labels, indices)
+            return self._lq(scores, labels, self.reduction, normalizer, self.truncation)
+        self._check(scores, labels, indices, normalizer)
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
         kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape)
         # As an ignored row a pruned one counts for nothing, whatever its scores are.
         labels = labels.long()
-        losses = self._lq(scores, labels.where(kept, self.ignore_index), "none")
-        if self.reduction == "none":
-            return losses
-        if self.reduction == "sum":
-            return losses.sum()
-        return losses.sum() / ops.normalizer_of(
-            labels.reshape(-1), self.weight, scores.dtype, self.ignore_index, self.backend
-        )
+        kept_labels = labels.where(kept, self.ignore_index)
+        if self.reduction == "mean" and normalizer is None:
+            normalizer = autograd.normalizer_of(
+                labels.reshape(-1), self.weight, scores.dtype, self.ignore_index, self.backend
+            )
+        return self._lq(scores, kept_labels, self.reduction, normalizer)
 
     @torch.no_grad()
     def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
@@ -170,7 +175,12 @@ class TruncatedLqLoss(torch.nn.Module):
         )
 
     def _lq(
-        self, scores: Tensor, labels: Tensor, reduction: str, truncation: float | None = None
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        reduction: str,
+        normalizer: float | Tensor | None,
+        truncation: float | None = None,
     ) -> Tensor:
         return functional.lq_loss(
             scores,
@@ -180,6 +190,7 @@ class TruncatedLqLoss(torch.nn.Module):
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=reduction,
+            normalizer=normalizer,
             backend=self.backend,
         )
 
@@ -191,8 +202,16 @@ class TruncatedLqLoss(torch.nn.Module):
     def _flat(self, indices: Tensor) -> Tensor:
         return indices.reshape(-1).to(self.kept.device, torch.int64)
 
-    def _check(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
-        arguments.check_tensors(scores, labels, self.weight)
+    def _check(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        indices: Tensor,
+        normalizer: float | Tensor | None = None,
+    ) -> None:
+        tensors.check_tensors(
+            scores, labels, self.weight, normalizer=normalizer, reduction=self.reduction
+        )
         arguments.check_options(self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):
             raise TypeError(f"indices must be a Tensor, got {type(indices).__name__}")

@@ -119,7 +119,7 @@ def smooth_svm(
     k: int = 5,
     *,
     tau: float = 1.0,
-    margin: float = 1.0,
+    margin: float | Tensor = 1.0,
     algorithm: Algorithm = "divide_and_conquer",
 ) -> Tensor:
     """The smooth top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
@@ -137,7 +137,7 @@ def smooth_svm(
     return tau * torch.logaddexp(z, torch.zeros_like(z))
 
 
-def hard_svm(scores: Tensor, labels: Tensor, k: int, *, margin: float = 1.0) -> Tensor:
+def hard_svm(scores: Tensor, labels: Tensor, k: int, *, margin: float | Tensor = 1.0) -> Tensor:
     """The hard top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = max(0, margin + (s_[k] - s_y)/k), s_[k] the k-th largest score of the classes but y: what

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bench.accuracy.points import Point
 from triton_topk import reference
-from triton_topk.ops import FUSED_MAX_K
+from triton_topk.backends import FUSED_MAX_K
 
 Result = tuple[Tensor, Tensor]
 """Losses (N,) and the gradient (N, C) of their sum."""

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from triton_topk import ops
+from triton_topk import backends
 
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "_interpreting", lambda: False)
+    monkeypatch.setattr(backends, "_interpreting", lambda: False)
 
 
 @pytest.fixture

@@ -221,21 +221,6 @@ def test_several_losses_of_the_same_scores():
     torch.testing.assert_close(scores.grad, sum(gradients))
 
 
-@every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_no_second_derivative(loss, reduction):
-    scores, labels = random_scores(5, 11).requires_grad_(), random_labels(5, n=11)
-    found = loss(scores, labels, reduction=reduction).sum()
-    # an error, not a gradient that autograd takes for a constant
-
-    def differentiate_twice() -> None:
-        (gradient,) = torch.autograd.grad(found, scores, create_graph=True)
-        (gradient.square().sum() + scores.sum()).backward()
-
-    with pytest.raises(RuntimeError, match=r"(?i)twice|second|not implement|once_differentiable"):
-        differentiate_twice()
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.func's own
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)

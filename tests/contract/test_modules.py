@@ -102,7 +102,7 @@ def test_module_follows_to(loss):
         ),
         (
             Loss("lq_loss", q=0, backend="eager"),
-            "LqLoss(q=0, ignore_index=-100, reduction='mean', backend='eager')",
+            "LqLoss(q=0, ignore_index=-100, reduction='mean', backend='eager', k=5)",
         ),
         (
             Loss("smooth_svm_lq", k=3, mix=0, truncation=0.5),

@@ -33,12 +33,16 @@ def operator_inputs() -> Iterator[tuple[str, Tensor, Tensor, Tensor | None, Loss
     yield "hard_svm", cut, labels, None, HardSVM(5, 0.0, -100, None)
     yield "lq_loss", scores, labels, weight, Lq(0.0, 0.3, -100, None)
     yield "lq_loss", expanded, labels, None, Lq(1.0, None, -100, "eager")
+    hits = SmoothSVM(3, 1.0, 1.0, None, -100, None, 3)
+    yield "smooth_svm", scores, labels, weight, hits
+    yield "lq_loss", scores, labels, None, Lq(0.7, None, -100, None, 2)
     mixed = SmoothSVMLq(3, 1.0, 1.0, None, 0.7, None, 0.5, -100, None)
     yield "smooth_svm_lq", scores, labels, weight, mixed
     yield "smooth_svm_lq", cut, labels, None, mixed._replace(order=2, truncation=0.2)
 
 
 INPUTS = list(operator_inputs())
+MARGINS = torch.linspace(0.1, 1, 11).expand(5, 11)
 IDS = [inputs[0] for inputs in INPUTS]
 
 
@@ -50,7 +54,7 @@ def test_loss(inputs, normalized, requires_grad):
     scores = scores.detach().requires_grad_(requires_grad)
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, name)
-    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, *loss))
+    torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
@@ -59,7 +63,7 @@ def test_loss_with_gradient(inputs, normalized):
     name, scores, labels, weight, loss = inputs
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, f"{name}_with_gradient")
-    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, *loss))
+    torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
@@ -71,7 +75,9 @@ def test_gradient(inputs, normalized, expanded):
     n_rows = len(labels)
     upstream = torch.tensor(2.0).expand(n_rows) if expanded else random_scores(n_rows)
     operator = getattr(operators, f"{name}_gradient")
-    torch.library.opcheck(operator.default, (scores, labels, weight, normalizer, upstream, *loss))
+    torch.library.opcheck(
+        operator.default, (scores, labels, weight, MARGINS, normalizer, upstream, *loss)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

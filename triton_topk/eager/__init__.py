@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk.eager import hard_svm, joint, lq, smooth_svm
-from triton_topk.eager.rows import Rows, padded, prepare
+from triton_topk.eager.rows import Rows, label_hits, padded, prepare
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 # Each fills rows.out with the gradient times rows.scale, and returns the losses (N,).
@@ -29,12 +29,14 @@ def run(
     loss: Loss,
     *,
     weight: Tensor | None = None,
+    margins: Tensor | None = None,
     normalizer: Tensor | None = None,
     upstream: Tensor | None = None,
     losses: Tensor | None = None,
+    hits: Tensor | None = None,
     gradient: Tensor | None = None,
 ) -> None:
-    """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
+    """Fill `losses` (N,), `hits` (N, 2) and `gradient` (N, C), each of which may be None.
 
     The losses are divided by the normalizer; the gradient is that of sum_i losses_i upstream_i.
     """
@@ -59,23 +61,29 @@ def run(
         labels,
         ignore_index=loss.ignore_index,
         weight=weight,
+        margins=margins,
         normalizer=normalizer,
         upstream=upstream,
         out=out,
     )
+    # before the rows are overwritten
+    found = None if loss.hits is None else label_hits(rows, loss.hits)
     result = _COMPUTE[type(loss)](rows, loss)
     if gradient is not None and out is not None and out is not gradient:
         gradient.copy_(out)
     if losses is not None:
         losses.copy_(result * factor)
+    if hits is not None and found is not None:
+        counted = (labels != loss.ignore_index) & ~result.isnan()
+        torch.logical_and(found, counted.unsqueeze(1), out=hits)
 
 
 def sum_of_weights(
     labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
 ) -> Tensor:
-    """Of the labels (N,) that count."""
+    """Of the labels (..., N) that count, with weights (..., C)."""
     counted = labels != ignore_index
     if weight is None:
-        return counted.sum(dtype=dtype)
-    weights = weight.to(dtype)[labels.clamp(0, weight.shape[0] - 1)]
-    return torch.where(counted, weights, 0).sum()
+        return counted.sum(-1, dtype=dtype)
+    weights = weight.to(dtype).gather(-1, labels.clamp(0, weight.shape[-1] - 1))
+    return torch.where(counted, weights, 0).sum(-1)

@@ -18,7 +18,7 @@ def compute(rows: Rows, loss: HardSVM) -> Tensor:
     # topk puts NaN first
     bad = 0 * top[:, 0].clamp(min=torch.finfo(p.dtype).min)
     # in float64, since margin and (p - s_y) / k cancel
-    violation = (loss.k * loss.margin + (p.double() - rows.s_y.double())) / loss.k
+    violation = (loss.k * (loss.margin + rows.margin) + (p.double() - rows.s_y.double())) / loss.k
     losses = violation.to(p.dtype).clamp(min=0) + bad
     losses = losses.where(~few, 0 * (bad + rows.s_y))
     if rows.out is not None and rows.scale is not None:

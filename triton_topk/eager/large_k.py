@@ -18,8 +18,9 @@ from triton_topk.parameters import SmoothSVM
 
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
-    k, tau, margin, order = loss.k, loss.tau, loss.margin, loss.order
-    others, n, label, s_y, scale, out = rows
+    k, tau, order = loss.k, loss.tau, loss.order
+    others, n, label, s_y, margin, scale, out = rows
+    margin = margin + loss.margin
     rate = 1 / (k * tau)
     top = others.topk(k, dim=1).values
     p = top[:, -1]

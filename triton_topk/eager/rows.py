@@ -16,6 +16,7 @@ class Rows(NamedTuple):
     n: int  # number of classes
     label: Tensor  # (N, 1)
     s_y: Tensor  # (N,); NaN if +inf or of no class, 0 in an ignored row
+    margin: Tensor | float  # (N,) in float64, beside the loss's own
     scale: Tensor | None  # (N,), of the gradient
     out: Tensor | None  # (N, n), the gradient
 
@@ -27,6 +28,7 @@ def prepare(
     *,
     ignore_index: int,
     weight: Tensor | None,
+    margins: Tensor | None,
     normalizer: Tensor | None,
     upstream: Tensor | None,
     out: Tensor | None,
@@ -48,6 +50,9 @@ def prepare(
     if masked:
         s_y = s_y.masked_fill(~known, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
+    margin: Tensor | float = 0.0
+    if margins is not None:
+        margin = margins.gather(1, label)[:, 0].double().masked_fill(~active, 0)
 
     factor = active.to(dtype)
     if weight is not None:
@@ -61,7 +66,16 @@ def prepare(
             scale = scale * upstream
         if masked:
             scale = torch.where(active, scale, 0)
-    return Rows(others, n, label, s_y, scale, out), factor
+    return Rows(others, n, label, s_y, margin, scale, out), factor
+
+
+def label_hits(rows: Rows, k: int) -> Tensor:
+    """Is the label among the largest, and among the k largest (N, 2)?  Of equal scores the lower class comes first."""
+    s_y = rows.s_y.unsqueeze(1)
+    column = torch.arange(rows.others.shape[1], device=s_y.device)
+    before = (rows.others > s_y) | ((rows.others == s_y) & (column < rows.label))
+    rank = before.sum(1)
+    return torch.stack((rank < 1, rank < k), 1)
 
 
 def padded(scores: Tensor, dtype: torch.dtype, width: int) -> Tensor:

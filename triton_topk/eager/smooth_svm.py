@@ -36,10 +36,11 @@ def padded_width(n: int) -> int:
 
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
-    k, tau, margin, order = loss.k, loss.tau, loss.margin, loss.order
+    k, tau, order = loss.k, loss.tau, loss.order
     if k > _MAX_K:
         return large_k.compute(rows, loss)
-    others, n, label, s_y, scale, out = rows
+    others, n, label, s_y, margin, scale, out = rows
+    margin = margin + loss.margin
     rate = 1 / (k * tau)
     degree = k if order is None else k + order - 1
     top, where = _largest(others, _top_size(k, n - 1))

@@ -41,16 +41,18 @@ def run(
     loss: Loss,
     *,
     weight: Tensor | None = None,
+    margins: Tensor | None = None,
     normalizer: Tensor | None = None,
     upstream: Tensor | None = None,
     losses: Tensor | None = None,
+    hits: Tensor | None = None,
     gradient: Tensor | None = None,
     config: table.Config | None = None,
 ) -> None:
-    """Fill `losses` (N,) and `gradient` (N, C), either of which may be None.
+    """Fill `losses` (N,), `hits` (N, 2) and `gradient` (N, C), each of which may be None.
 
-    scores: (N, C), columns adjacent.  The losses are divided by the normalizer; the gradient is that of
-    sum_i losses_i upstream_i.
+    scores: (N, C), columns adjacent.  margins: (N, C), any strides.  The losses are divided by the normalizer; the
+    gradient is that of sum_i losses_i upstream_i.
     """
     n_rows, n = scores.shape
     if n_rows == 0:
@@ -65,12 +67,21 @@ def run(
             scores,
             labels.contiguous(),
             None if weight is None else weight.contiguous(),
+            margins,
             normalizer,
             upstream,
             losses,
+            hits,
             gradient,
         ),
-        (n_rows, n, stride, 0 if upstream is None else upstream.stride(0), loss.ignore_index),
+        (
+            n_rows,
+            n,
+            stride,
+            *((0, 0) if margins is None else margins.stride()),
+            0 if upstream is None else upstream.stride(0),
+            loss.ignore_index,
+        ),
         constants,
         compiled,
     )
@@ -177,6 +188,8 @@ def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     if isinstance(loss, Lq | SmoothSVMLq):
         lq = loss if isinstance(loss, Lq) else loss.lq
         out |= {"LQ": True, "q": lq.q}
+        if isinstance(loss, Lq) and loss.hits is not None:
+            out |= {"K": loss.hits, "TOP": loss.hits}
         if lq.truncation is not None:
             cut = -math.log(lq.truncation)
             out |= {"TRUNCATED": True, "cut": cut, "truncated": lq.truncated_loss}

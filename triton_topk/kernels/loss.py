@@ -9,7 +9,7 @@ shape [ROWS], scores [ROWS, LANES], what a lane has of its columns or of the can
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import blocks, candidates, lq, select, smooth_svm, top
+from triton_topk.kernels import blocks, candidates, lq, rank_of_label, select, smooth_svm, top
 from triton_topk.kernels.logistic import logistic, reciprocal
 from triton_topk.kernels.polynomial import include
 
@@ -49,20 +49,40 @@ def _gradient(
 
 
 @triton.jit(
-    do_not_specialize=["n_rows", "n", "scores_stride", "upstream_stride", "ignore_index"],
-    do_not_specialize_on_alignment=["labels", "weight", "normalizer", "upstream", "losses"],
+    do_not_specialize=[
+        "n_rows",
+        "n",
+        "scores_stride",
+        "margins_row_stride",
+        "margins_class_stride",
+        "upstream_stride",
+        "ignore_index",
+    ],
+    do_not_specialize_on_alignment=[
+        "labels",
+        "weight",
+        "margins",
+        "normalizer",
+        "upstream",
+        "losses",
+        "hits",
+    ],
 )
 def loss_kernel(
     scores,
     labels,
     weight,
+    margins,
     normalizer,
     upstream,
     losses,
+    hits,
     gradient,
     n_rows: "i64",
     n: "i32",
     scores_stride: "i64",
+    margins_row_stride: "i64",
+    margins_class_stride: "i64",
     upstream_stride: "i64",
     ignore_index: "i64",
     margin: "fp64",  # k * margin
@@ -121,6 +141,9 @@ def loss_kernel(
     # +inf is NaN, as in cross-entropy; an ignored row is a row of masked classes
     s_y = tl.where(s_y == float("inf"), float("nan"), s_y)
     s_y = tl.where(active, s_y, 0.0)
+    if margins is not None:
+        of_label = margins + row * margins_row_stride + label * margins_class_stride
+        margin += K * tl.load(of_label, mask=known, other=0.0).to(tl.float64)
     label = tl.where(known, label, -1).to(tl.int32)
 
     # Select: the largest score of each position, the positions with the largest of these, and all their scores.
@@ -272,6 +295,11 @@ def loss_kernel(
         scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
     if normalizer is not None:
         scale = scale / tl.load(normalizer).to(ACC)
+    if hits is not None:
+        rank = rank_of_label.up_to(v, s_y, label, here, column, n, K, LANES, ACC)
+        counted = active & (loss == loss)
+        tl.store(hits + 2 * row, counted & (rank < 1))
+        tl.store(hits + 2 * row + 1, counted & (rank < K))
     loss = tl.where(active, loss, 0.0) * scale
 
     # Write the gradient.

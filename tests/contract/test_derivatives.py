@@ -1,0 +1,198 @@
+"""Second derivatives and torch.func."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from losses import REDUCTIONS, Loss, each, every_loss, one_of_each, random_labels, random_scores
+from torch import Tensor
+from torch.func import grad, jacfwd, jacrev, vjp, vmap
+
+# torch.func's own
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+N, C = 4, 9
+LABELS = torch.tensor([2, -100, 8, 0])
+WEIGHT = torch.linspace(0.5, 2, C, dtype=torch.float64)
+OPTIONS = {"weight": WEIGHT}
+# Two derivatives of either loss at both ends: the binary one, and all but one of the classes.
+TWICE = [
+    *one_of_each(3),
+    Loss("smooth_svm", k=1),
+    Loss("smooth_svm", k=C - 1, tau=0.3),
+    Loss("smooth_svm", k=2, margin=torch.linspace(0, 2, C, dtype=torch.float64)),
+    Loss("lq_loss", q=0.0),
+    Loss("lq_loss", q=0.7, truncation=0.05),
+]
+
+
+def scores_in_float64() -> Tensor:
+    return random_scores(N, C, dtype=torch.float64)
+
+
+@each(TWICE)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_second_derivative(loss: Loss, reduction: str) -> None:
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, reduction=reduction, **OPTIONS)
+
+    assert torch.autograd.gradgradcheck(of_scores, scores_in_float64().requires_grad_())
+
+
+def test_third_derivative() -> None:
+    def derivative(scores: Tensor) -> Tensor:
+        loss = Loss("smooth_svm", k=2)(scores, LABELS, reduction="sum")
+        return torch.autograd.grad(loss, scores, create_graph=True)[0]
+
+    assert torch.autograd.gradgradcheck(derivative, scores_in_float64().requires_grad_())
+
+
+def test_the_second_derivative_of_the_taylor_gradient_is_that_of_the_exact_one() -> None:
+    def hessian(gradient: str) -> Tensor:
+        loss = Loss("smooth_svm", k=3, gradient=gradient)
+        return torch.autograd.functional.hessian(lambda s: loss(s, LABELS), scores_in_float64())
+
+    torch.testing.assert_close(hessian("taylor"), hessian("exact"), rtol=0, atol=0)
+
+
+@every_loss
+@pytest.mark.parametrize("spread", [1.0, 1e3])
+def test_second_derivative_where_scores_are_special(loss: Loss, spread: float) -> None:
+    scores = spread * scores_in_float64()
+    scores[0, 3:6] = -math.inf
+    scores[1] = math.nan  # its label is ignored
+    scores[2, 1] = math.nan
+    scores[3, :4] = scores[3, 5]
+    scores.requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        loss(scores, LABELS, reduction="sum"), scores, create_graph=True
+    )
+    (second,) = torch.autograd.grad(gradient[[0, 1, 3]].square().sum(), scores)
+    assert (second[1] == 0).all()
+    assert second[[0, 3]].isfinite().all()
+    assert (second[0, 3:6] == 0).all()
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_second_derivative_in_other_dtypes(loss: Loss, dtype: torch.dtype) -> None:
+    found = []
+    for scores in (random_scores(N, C, dtype=dtype), random_scores(N, C, dtype=dtype).double()):
+        leaf = scores.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf, LABELS), leaf, create_graph=True)
+        vector = random_scores(N, C, dtype=dtype, seed=1).to(scores.dtype)
+        (second,) = torch.autograd.grad(gradient, leaf, vector)
+        assert second.dtype == scores.dtype
+        found.append(second.double())
+    torch.testing.assert_close(*found, rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+def ordinary_gradient(loss: Loss, scores: Tensor, labels: Tensor, **options: object) -> Tensor:
+    return loss.with_gradient(scores, labels, **options)[1]
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_grad(loss: Loss, reduction: str, dtype: torch.dtype) -> None:
+    scores = random_scores(N, C, dtype=dtype)
+    found = grad(lambda s: loss(s, LABELS, reduction=reduction))(scores)
+    expected = ordinary_gradient(loss, scores, LABELS, reduction=reduction)
+    torch.testing.assert_close(found, expected)
+
+
+@every_loss
+def test_per_sample_gradients(loss: Loss) -> None:
+    """vmap over the samples of the gradient of a model's parameters, labels and normalizer its own."""
+    inputs, labels = random_scores(N, 5), random_labels(N, n=C)
+    labels[1] = -100
+    normalizers = torch.linspace(1, 2, N)
+    layer = torch.nn.Linear(5, C)
+    parameters = dict(layer.named_parameters())
+
+    def of_sample(
+        parameters: dict[str, Tensor], x: Tensor, label: Tensor, normalizer: Tensor
+    ) -> Tensor:
+        scores = torch.func.functional_call(layer, parameters, (x,))
+        return loss(scores, label, weight=WEIGHT.float(), normalizer=normalizer)
+
+    found = vmap(grad(of_sample), in_dims=(None, 0, 0, 0))(parameters, inputs, labels, normalizers)
+    for i in range(N):
+        layer.zero_grad()
+        of_sample(parameters, inputs[i], labels[i], normalizers[i]).backward()
+        torch.testing.assert_close(found["weight"][i], layer.weight.grad)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_vmap(loss: Loss, reduction: str) -> None:
+    """Of everything that can differ between batches, in any dimension."""
+    scores, labels = random_scores(N, C, 3), random_labels(3, N, n=C)
+    weights = torch.rand(C, 3)
+    options = {} if loss.name == "lq_loss" else {"margin": torch.linspace(0, 1, C)}
+
+    def of_batch(scores: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        found, hits = loss(
+            scores, labels, weight=weight, reduction=reduction, return_topk_hits=True, **options
+        )
+        return found, *hits
+
+    found = vmap(of_batch, in_dims=(2, 0, 1))(scores, labels, weights)
+    for i in range(3):
+        expected = of_batch(scores[:, :, i], labels[i], weights[:, i])
+        torch.testing.assert_close(tuple(x[i] for x in found), expected)
+
+
+def test_vmap_over_margins() -> None:
+    scores, labels = random_scores(N, C), random_labels(N, n=C)
+    margins = torch.rand(3, C)
+    loss = Loss("smooth_svm", k=3)
+    found = vmap(lambda margin: loss(scores, labels, margin=margin))(margins)
+    expected = torch.stack([loss(scores, labels, margin=margin) for margin in margins])
+    torch.testing.assert_close(found, expected)
+
+
+@every_loss
+def test_jacobians(loss: Loss) -> None:
+    scores = scores_in_float64()
+
+    def losses(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, reduction="none", **OPTIONS)
+
+    expected = torch.autograd.functional.jacobian(losses, scores)
+    torch.testing.assert_close(jacrev(losses)(scores), expected)
+    torch.testing.assert_close(vjp(losses, scores)[1](torch.ones(N).double())[0], expected.sum(0))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # its loop
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_batch_of_gradients(loss: Loss, reduction: str) -> None:
+    scores = scores_in_float64().requires_grad_()
+    found = loss(scores, LABELS, reduction=reduction)
+    upstream = torch.linspace(-1, 2, 3 * found.numel()).double().reshape(3, *found.shape)
+    (gradients,) = torch.autograd.grad(
+        found, scores, upstream, is_grads_batched=True, retain_graph=True
+    )
+    for i in range(3):
+        (expected,) = torch.autograd.grad(found, scores, upstream[i], retain_graph=True)
+        torch.testing.assert_close(gradients[i], expected)
+
+
+@every_loss
+def test_hessian(loss: Loss) -> None:
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, **OPTIONS)
+
+    scores = scores_in_float64()
+    expected = torch.autograd.functional.hessian(of_scores, scores)
+    torch.testing.assert_close(jacrev(jacrev(of_scores))(scores), expected)
+
+
+@every_loss
+def test_no_forward_mode_in_a_batch(loss: Loss) -> None:
+    # an error, not a tangent of zero
+    with pytest.raises(NotImplementedError, match="forward-mode"):
+        jacfwd(lambda s: loss(s, LABELS))(random_scores(N, C))

@@ -1,0 +1,79 @@
+"""Margins of rows and top-k hits in the kernels, against the eager backend and a stable sort."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from running import RESIDENT, STREAM, WIDE, run
+
+from triton_topk import eager
+from triton_topk.kernels import launch
+from triton_topk.kernels.config import Config
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+
+N, C = 16, 21
+SMOOTH = SmoothSVM(3, 0.5, 0.25, None, -100, None, 3)
+LOSSES = [
+    SMOOTH,
+    SmoothSVM(1, 1.0, 0.25, None, -100, None, 1),
+    SmoothSVM(5, 1.0, 0.25, 2, -100, None, 5),
+    HardSVM(3, 0.25, -100, None, 3),
+    Lq(0.7, None, -100, None, 3),
+    Lq(0.7, 0.3, -100, None, 1),
+    SmoothSVMLq(3, 0.5, 0.25, None, 0.7, None, 0.3, -100, None, 3),
+]
+
+
+def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """With ties, masked classes, an ignored label, and NaN."""
+    generator = torch.Generator().manual_seed(0)
+    scores = (2 * torch.randn(N, C, generator=generator)).to(dtype)
+    labels = torch.randint(C, (N,), generator=generator)
+    scores[:8] = (scores[:8] / 2).round()
+    scores[8, ::2] = -math.inf
+    labels[8] = 4
+    scores[9] = 1
+    labels[10] = -100
+    scores[11, 0] = math.nan
+    return scores, labels
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("config", [RESIDENT, STREAM], ids=["resident", "stream"])
+def test_hits(loss: Loss, config: Config) -> None:
+    scores, labels = rows()
+    order = scores.sort(dim=1, descending=True, stable=True).indices
+    hit = order == labels.unsqueeze(1)
+    expected = torch.stack((hit[:, 0], hit[:, : loss.hits].any(1)), 1)
+    expected[[10, 11]] = False
+    hits = ~expected
+    run(launch, scores, labels, loss, config, hits=hits)
+    assert hits.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_hits_in_other_dtypes(dtype: torch.dtype) -> None:
+    scores, labels = rows(dtype)
+    found, expected = (torch.zeros(N, 2, dtype=torch.bool) for _ in range(2))
+    run(eager, scores, labels, SMOOTH, hits=expected)
+    run(launch, scores, labels, SMOOTH, hits=found)
+    assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("config", [RESIDENT, WIDE], ids=["resident", "wide"])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if not isinstance(loss, Lq)], ids=str)
+@pytest.mark.parametrize("of", ["classes", "samples", "all"])
+def test_margins(loss: Loss, config: Config, of: str) -> None:
+    scores, labels = rows()
+    margins = {
+        "classes": torch.linspace(0, 2, C),
+        "samples": torch.linspace(0, 2, N, dtype=torch.float64).unsqueeze(1),
+        "all": torch.tensor(1.5),
+    }[of].expand(N, C)
+    expected = run(eager, scores, labels, loss, margins=margins)
+    found = run(launch, scores, labels, loss, config, margins=margins)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+    without = run(eager, scores, labels, loss)
+    assert not torch.equal(expected[0][:8], without[0][:8])

@@ -1,0 +1,182 @@
+"""The gradient of a loss, at the price of reading the scores once and writing the gradient once.
+
+Traffic, in units of one read or write of the scores.  Where the loss is reduced to a number, the forward
+writes the gradient beside the losses (read 1, write 1) and the backward multiplies it in place by
+the incoming number, which on a GPU moves nothing when that is 1: 2 in all, 4 for a scaled loss.
+Otherwise (reduction "none", float16 whose small gradients only a scaled loss keeps from flushing to zero,
+a second backward, torch.compile, torch.func) the backward computes the gradient from the scores: 3 in all,
+and nothing of the scores' size is held between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from triton_topk import batches, ops
+from triton_topk.backends import concerns_kernels_only
+from triton_topk.differentiable import pull_back_gradient
+from triton_topk.parameters import Loss
+from triton_topk.tensors import accumulation_dtype
+
+_ops = torch.ops.triton_topk
+_NO_GRADIENTS = (None,) * 6  # of all inputs but the scores
+
+
+def _run(suffix: str, name: str, loss: Loss, scores: Tensor, *tensors: Tensor | None) -> Any:
+    """What the operator `name + suffix` computes, by way of it where somebody has a say in that."""
+    if concerns_kernels_only(scores):
+        return ops.FUNCTIONS[suffix](loss, scores, *tensors)
+    return getattr(_ops, name + suffix)(scores, *tensors, *loss)
+
+
+def _is_observed() -> bool:
+    """Whether a gradient that is kept between forward and backward would be in the way.
+
+    A transform of torch.func is given what has been recorded; and who packs saved tensors, as activation
+    checkpointing does, wants none of the size of the scores.
+    """
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    )
+
+
+class _Sum(torch.autograd.Function):
+    """sum_i losses_i / normalizer, with the gradient computed beside the losses; and the hits."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor | None]:
+        *tensors, name, loss = inputs
+        losses, hits, ctx.gradient = _run("_with_gradient", name, loss, *tensors)
+        ctx.save_for_backward(*tensors)
+        ctx.name, ctx.loss = name, loss
+        return losses.sum(), hits
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        # The stored gradient is given away, so a second backward has to compute its own, and so has
+        # each of a batch of backwards; and it has no history, which create_graph asks for.
+        gradient, ctx.gradient = ctx.gradient, None
+        batched = torch._C._functorch.is_legacy_batchedtensor(upstream)
+        if gradient is None or torch.is_grad_enabled() or batched:
+            of_losses = upstream.expand(ctx.saved_tensors[1].shape)
+            gradient = _Gradient.apply(*ctx.saved_tensors, of_losses, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
+        elif concerns_kernels_only(gradient):
+            ops.scale_(gradient, upstream)
+        else:
+            _ops.scale_(gradient, upstream)
+        return gradient, *_NO_GRADIENTS
+
+
+class _Losses(torch.autograd.Function):
+    """The losses (N,) and the hits, with nothing kept for the gradient but the inputs."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor | None]:
+        *tensors, name, loss = inputs
+        losses, hits = _run("", name, loss, *tensors)
+        return losses, hits
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        *tensors, ctx.name, ctx.loss = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        gradient = _Gradient.apply(*ctx.saved_tensors, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
+        return gradient, *_NO_GRADIENTS
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        *tensors, name, loss = inputs
+        rows = batches.rows(loss.ignore_index, *batches.first(info, in_dims, tensors))
+        losses, hits = _Losses.apply(*rows.tensors, name, loss)  # type: ignore[no-untyped-call]
+        losses = losses.reshape(rows.factor.shape) * rows.factor
+        return (losses, hits.reshape(info.batch_size, -1, 2)), (0, 0)
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient (N, C) of sum_i upstream_i losses_i."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        *tensors, name, loss = inputs
+        gradient: Tensor = _run("_gradient", name, loss, *tensors)
+        return gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        *tensors, ctx.name, ctx.loss = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
+        return of_scores, None, None, None, None, of_upstream, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        *tensors, name, loss = inputs
+        *tensors, upstream = batches.first(info, in_dims, tensors)
+        rows = batches.rows(loss.ignore_index, *tensors)
+        of_rows = (upstream * rows.factor).reshape(-1)
+        gradient = _Gradient.apply(*rows.tensors, of_rows, name, loss)  # type: ignore[no-untyped-call]
+        return gradient.reshape(tensors[0].shape), 0
+
+
+def apply(
+    name: str,
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    margins: Tensor | None,
+    normalizer: Tensor | None,
+    reduction: str,
+    loss: Loss,
+) -> tuple[Tensor, Tensor | None]:
+    """The losses (N,) of scores (N, C), or their reduction, differentiable in the scores; and the hits (N, 2)."""
+    # There is no formula for tangents, which would be dropped without a word.
+    if forward_ad.unpack_dual(scores).tangent is not None:
+        raise NotImplementedError(f"{name} has no forward-mode derivative")
+    if reduction == "mean" and normalizer is None:
+        normalizer = normalizer_of(labels, weight, scores.dtype, loss.ignore_index, loss.backend)
+    inputs = scores, labels, weight, margins, normalizer
+    hits: Tensor | None
+    if torch.compiler.is_compiling():
+        losses, hits = getattr(_ops, name)(*inputs, *loss)
+    elif (
+        reduction != "none"
+        and scores.requires_grad
+        and torch.is_grad_enabled()
+        and scores.dtype != torch.float16
+        and not _is_observed()
+    ):
+        losses, hits = _Sum.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
+    else:
+        losses, hits = _Losses.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
+    if reduction == "none":
+        return losses, hits
+    total = losses.sum()
+    if normalizer is not None and labels.shape[0] == 0:
+        # no loss that could have been divided by 0
+        total = total / normalizer
+    return total, hits
+
+
+def normalizer_of(
+    labels: Tensor,
+    weight: Tensor | None,
+    scores_dtype: torch.dtype,
+    ignore_index: int,
+    backend: str | None,
+) -> Tensor:
+    """The sum of the weights of the labels (N,) that count: the divisor of reduction "mean"."""
+    dtype = accumulation_dtype(scores_dtype)
+    of = ops.sum_of_weights if concerns_kernels_only(labels) else _ops.normalizer
+    normalizer: Tensor = of(labels, weight, dtype, ignore_index, backend)
+    return normalizer

@@ -1,0 +1,70 @@
+"""Batches of batches, for torch.func.vmap: the rows of all of them are the rows of one.
+
+What differs between the batches beside the rows, their weights and normalizers, becomes a factor of each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from triton_topk import eager
+from triton_topk.tensors import accumulation_dtype
+
+
+class Rows(NamedTuple):
+    tensors: tuple[
+        Tensor, Tensor, None, Tensor | None, None
+    ]  # of B N rows: scores, labels, margins
+    factor: Tensor  # (B, N), of the losses
+
+
+def first(info: Any, in_dims: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> list[Any]:
+    """With the batches first, also where all share a tensor."""
+
+    def batches_first(tensor: Tensor | None, dim: int | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if dim is None:
+            return tensor.expand(info.batch_size, *tensor.shape)
+        return tensor.movedim(dim, 0)
+
+    return [batches_first(t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
+
+
+def rows(
+    ignore_index: int,
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    margins: Tensor | None,
+    normalizer: Tensor | None,
+) -> Rows:
+    """Of tensors with the batches first."""
+    n = scores.shape[-1]
+    factor = (labels != ignore_index).to(accumulation_dtype(scores.dtype))
+    label = labels.clamp(0, n - 1)
+    if weight is not None:
+        factor = factor * weight.gather(1, label)
+    if normalizer is not None:
+        factor = factor / normalizer.unsqueeze(1)
+    if margins is not None:
+        margins = margins.gather(2, label.unsqueeze(2)).reshape(-1, 1).expand(-1, n)
+    return Rows((scores.reshape(-1, n), labels.reshape(-1), None, margins, None), factor)
+
+
+def sum_of_weights_of_batches(
+    info: Any,
+    in_dims: tuple[Any, ...],
+    labels: Tensor,
+    weight: Tensor | None,
+    dtype: torch.dtype,
+    ignore_index: int,
+    backend: str | None,
+) -> tuple[Tensor, int]:
+    """How vmap calls the operator of the divisor of a mean."""
+    labels, weight = first(info, in_dims, (labels, weight))
+    return eager.sum_of_weights(labels, weight, dtype, ignore_index), 0

@@ -1,0 +1,26 @@
+"""The rank of the label among all classes, as far as the k largest of the others tell it."""
+
+import triton
+import triton.language as tl
+
+from triton_topk.kernels import blocks
+
+
+@triton.jit
+def up_to(v, s_y, label, here, column, n, K: tl.constexpr, LANES: tl.constexpr, ACC: tl.constexpr):
+    """How many classes come before the label, exact below K: larger scores, and equal ones of lower classes.
+
+    v: the largest scores of the others, descending.  Where the label is equal to one of them, which is seldom, the
+    row is read again for which of its equals come first.
+    """
+    rank = tl.zeros(s_y.shape, tl.int32)
+    tied = tl.zeros(s_y.shape, tl.int32)
+    for i in tl.static_range(K):
+        rank += (v[i] > s_y).to(tl.int32)
+        tied += (v[i] == s_y).to(tl.int32)
+    if tl.max(tied, axis=0) > 0:
+        for offset in tl.range(0, n, LANES, loop_unroll_factor=1):
+            x = blocks.load(here, offset, column, n, ACC, True)
+            before = (x == s_y[:, None]) & (column[None, :] + offset < label[:, None])
+            rank += tl.sum(before.to(tl.int32), axis=1)
+    return rank

@@ -1,0 +1,150 @@
+"""The losses' tensors: checked, with errors that name the argument and what was expected, and laid out as rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from triton_topk import arguments
+
+_SCORES_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_tensors(
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    margin: float | Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+    reduction: str = "mean",
+) -> int:
+    """The number of classes C."""
+    n_classes = _check_scores_and_labels(scores, labels)
+    if weight is not None:
+        _check_weight(weight, n_classes, scores)
+    if isinstance(margin, Tensor):
+        _check_margins(margin, n_classes, scores)
+    if normalizer is not None:
+        _check_normalizer(normalizer, reduction, scores)
+    return n_classes
+
+
+def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
+    """The number of classes C."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"scores must be a Tensor, got {type(scores).__name__}")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
+    if scores.dtype not in _SCORES_DTYPES:
+        raise TypeError(f"scores must be float16, bfloat16, float32 or float64, got {scores.dtype}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
+    _check_dense("scores", scores)
+    _check_dense("labels", labels)
+    shape = scores.shape
+    if not shape:
+        raise ValueError("scores must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
+    n_classes = shape[min(1, len(shape) - 1)]
+    expected = () if len(shape) == 1 else (shape[0], *shape[2:])
+    if labels.shape != expected:
+        raise ValueError(
+            f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
+            f"got {tuple(labels.shape)}"
+        )
+    _check_device("labels", labels, scores)
+    if n_classes == 0:
+        raise ValueError(f"scores must have at least one class, got shape {tuple(shape)}")
+    return n_classes
+
+
+def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+        raise TypeError(f"weight must be a floating-point Tensor, got {got}")
+    _check_constant("weight", weight)
+    if tuple(weight.shape) != (n_classes,):
+        raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
+    _check_device("weight", weight, scores)
+
+
+def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
+    if not margin.is_floating_point():
+        raise TypeError(f"margin must be a number or a floating-point Tensor, got {margin.dtype}")
+    _check_constant("margin", margin)
+    of_samples = tuple(
+        1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
+    )
+    if tuple(margin.shape) not in ((), (n_classes,), of_samples):
+        raise ValueError(
+            f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
+            f"a margin per sample, got {tuple(margin.shape)}"
+        )
+    _check_device("margin", margin, scores)
+
+
+def _check_normalizer(normalizer: float | Tensor, reduction: str, scores: Tensor) -> None:
+    if reduction == "none":
+        raise ValueError(
+            f"normalizer divides a sum, for reduction='mean' or 'sum', got {reduction=}"
+        )
+    if not isinstance(normalizer, Tensor):
+        arguments.check_normalizer(normalizer)
+        return
+    if normalizer.is_complex() or normalizer.dtype == torch.bool:
+        raise TypeError(f"normalizer must be of a real dtype, got {normalizer.dtype}")
+    _check_constant("normalizer", normalizer)
+    if normalizer.numel() != 1:
+        raise ValueError(f"normalizer must have one element, got shape {tuple(normalizer.shape)}")
+    # a number on the CPU reaches any device without a wait
+    if normalizer.device.type != "cpu":
+        _check_device("normalizer", normalizer, scores)
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        layout = "nested" if tensor.is_nested else tensor.layout
+        raise TypeError(f"{name} must be a dense Tensor, got layout {layout}")
+
+
+def _check_constant(name: str, tensor: Tensor) -> None:
+    """A tensor that no gradient is computed for."""
+    _check_dense(name, tensor)
+    if tensor.requires_grad:
+        raise ValueError(
+            f"{name} must not require a gradient, which is computed for scores only, "
+            "got requires_grad=True"
+        )
+
+
+def _check_device(name: str, tensor: Tensor, scores: Tensor) -> None:
+    if tensor.device != scores.device:
+        raise ValueError(
+            f"{name} must be on the device of scores, {scores.device}, got {tensor.device}"
+        )
+
+
+def as_rows(scores: Tensor) -> Tensor:
+    """(C,) or (N, C, d1, ...) as (N d1 ..., C), the rows in the order of the labels."""
+    if scores.dim() == 2:
+        return scores
+    class_dim = min(1, scores.dim() - 1)
+    return scores.movedim(class_dim, -1).reshape(-1, scores.shape[class_dim])
+
+
+def margins_of_rows(margin: Tensor, scores: Tensor, rows: Tensor) -> Tensor:
+    """The margin of each row for each label that it could have: (N d1 ..., C), in the memory it has."""
+    if margin.dim() == scores.dim():
+        margin = as_rows(margin)
+    return margin.expand(rows.shape)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def normalizer_of(normalizer: float | Tensor, scores: Tensor) -> Tensor:
+    """The divisor as a tensor on the device of the scores, of the type of the losses."""
+    dtype = accumulation_dtype(scores.dtype)
+    if not isinstance(normalizer, Tensor):
+        return scores.new_full((), normalizer, dtype=dtype)
+    return normalizer.reshape(()).to(scores.device, dtype, non_blocking=True)

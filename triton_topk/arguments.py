@@ -20,16 +20,14 @@ A = TypeVarTuple("A")
 T = TypeVar("T")
 
 
-def check_k(k: int, n_classes: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise TypeError(f"k must be an int, got {k!r}")
+def _check_k(k: int, n_classes: int) -> None:
+    _check_int("k", k)
     if not 1 <= k < n_classes:
         raise ValueError(f"k must satisfy 1 <= k < C, got k={k} for C={n_classes} classes")
 
 
 def check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
+    _check_int("ignore_index", ignore_index)
     _check_choice("reduction", reduction, ("none", "mean", "sum"))
     _check_choice("backend", backend, (None, "triton", "eager"))
 
@@ -44,7 +42,8 @@ def check_truncation(truncation: float | None) -> None:
 
 
 def _check_temperature(tau: float) -> None:
-    _check_number("tau", tau, "> 0 and finite", _SMALLEST, _LARGEST)
+    # beyond, 1 / (k tau) leaves the range of float32
+    _check_number("tau", tau, "in [1e-37, 1e37]", 1e-37, 1e37)
 
 
 def _check_margin(margin: float) -> None:
@@ -57,8 +56,11 @@ def _k_of_hits(return_topk_hits: bool, k: int) -> int | None:
     return k if return_topk_hits else None
 
 
-def check_normalizer(normalizer: float) -> None:
-    _check_number("normalizer", normalizer, "> 0 and finite", _SMALLEST, _LARGEST)
+def check_normalizer(normalizer: float, dtype: torch.dtype) -> None:
+    """dtype: of the losses."""
+    range_ = torch.finfo(dtype)
+    expected = f"> 0 and finite in {dtype}"
+    _check_number("normalizer", normalizer, expected, range_.smallest_normal, range_.max)
 
 
 def _check_number(name: str, value: float, expected: str, low: float, high: float) -> None:
@@ -69,18 +71,23 @@ def _check_number(name: str, value: float, expected: str, low: float, high: floa
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
+def _check_int(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+
+
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def _taylor_order(order: int | None, gradient: str, k: int) -> int | None:
+def _taylor_order(order: int | None, gradient: str, k: int, n_classes: int) -> int | None:
     """p of the Taylor-type gradient; None for the exact one."""
     _check_choice("gradient", gradient, ("exact", "taylor"))
-    if order is not None and (isinstance(order, bool) or not isinstance(order, int)):
-        raise TypeError(f"order must be an int or None, got {order!r}")
-    if order is not None and order < 1:
-        raise ValueError(f"order must be >= 1, got {order}")
+    if order is not None:
+        _check_int("order", order)
+        if not 1 <= order <= n_classes:
+            raise ValueError(f"order must satisfy 1 <= order <= C={n_classes}, got {order}")
     if gradient == "exact":
         if order is not None:
             raise ValueError(f"order is for gradient='taylor' only, got order={order}")
@@ -108,7 +115,7 @@ def _remembered(function: Callable[[*A], T]) -> Callable[[*A], T]:
     return answer
 
 
-# The parameters of each loss; k has been checked.
+# The parameters of each loss.
 
 
 @_remembered
@@ -122,11 +129,13 @@ def smooth_svm(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
+    n_classes: int,
 ) -> SmoothSVM:
+    _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
-    p = _taylor_order(order, gradient, k)
+    p = _taylor_order(order, gradient, k, n_classes)
     hits = _k_of_hits(return_topk_hits, k)
     return SmoothSVM(k, float(tau), float(margin), p, ignore_index, backend, hits)
 
@@ -139,7 +148,9 @@ def hard_svm(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
+    n_classes: int,
 ) -> HardSVM:
+    _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
     _check_margin(margin)
     return HardSVM(k, float(margin), ignore_index, backend, _k_of_hits(return_topk_hits, k))
@@ -154,11 +165,15 @@ def lq(
     backend: str | None,
     return_topk_hits: bool,
     k: int,
+    n_classes: int,
 ) -> Lq:
+    _check_int("k", k)
     check_options(ignore_index, reduction, backend)
     check_q(q)
     check_truncation(truncation)
     hits = _k_of_hits(return_topk_hits, k)
+    if hits is not None:
+        _check_k(hits, n_classes)
     return Lq(float(q), truncation, ignore_index, backend, hits)
 
 
@@ -175,14 +190,16 @@ def smooth_svm_lq(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
+    n_classes: int,
 ) -> SmoothSVMLq:
+    _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     check_q(q)
     check_truncation(truncation)
     _check_number("mix", mix, "in [0, 1]", 0, 1)
-    p = _taylor_order(None, gradient, k)
+    p = _taylor_order(None, gradient, k, n_classes)
     return SmoothSVMLq(
         k,
         float(tau),

@@ -105,7 +105,7 @@ def smooth_svm(  # type: ignore[misc] # the options are spelt out once
         labels: class indices in [0, C) or `ignore_index`, of any integer dtype; (), (N,) or
             (N, d1, ...).
         k: 1 <= k < C.  The label should be among the k largest scores.
-        tau: temperature > 0, in units of the scores.
+        tau: temperature, in units of the scores; from 1e-37 to 1e37.
         margin: margin >= 0, in units of the scores.  A tensor: (C,), of each class for the rows that it labels; in
             the shape of the scores with 1 in place of C, of each sample; or (), of all.  Its values are
             not looked at, and no gradient is computed for it.
@@ -117,7 +117,7 @@ def smooth_svm(  # type: ignore[misc] # the options are spelt out once
             several batches, the number of labels in all of them.
         return_topk_hits: also return whether the label is in the top 1 and in the top k of the scores.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
-        order: p of "taylor"; 1 + k // 5 by default.
+        order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
             operations, None to choose.
 
@@ -131,10 +131,18 @@ def smooth_svm(  # type: ignore[misc] # the options are spelt out once
         IndexError: a label outside [0, C), on the CPU.  On a GPU that row's loss and gradient are NaN.
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    arguments.check_k(k, n_classes)
     number, margins = _split(margin)
     loss = arguments.smooth_svm(
-        k, tau, number, gradient, order, ignore_index, reduction, backend, return_topk_hits
+        k,
+        tau,
+        number,
+        gradient,
+        order,
+        ignore_index,
+        reduction,
+        backend,
+        return_topk_hits,
+        n_classes,
     )
     return _apply("smooth_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
@@ -201,9 +209,10 @@ def hard_svm(  # type: ignore[misc] # the options are spelt out once
     Returns, raises: as :func:`smooth_svm`.
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    arguments.check_k(k, n_classes)
     number, margins = _split(margin)
-    loss = arguments.hard_svm(k, number, ignore_index, reduction, backend, return_topk_hits)
+    loss = arguments.hard_svm(
+        k, number, ignore_index, reduction, backend, return_topk_hits, n_classes
+    )
     return _apply("hard_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
 
@@ -271,9 +280,9 @@ def lq_loss(  # type: ignore[misc] # the options are spelt out once
     Returns, raises: as :func:`smooth_svm`.
     """
     n_classes = check_tensors(scores, labels, weight, None, normalizer, reduction)
-    if return_topk_hits:
-        arguments.check_k(k, n_classes)
-    loss = arguments.lq(q, truncation, ignore_index, reduction, backend, return_topk_hits, k)
+    loss = arguments.lq(
+        q, truncation, ignore_index, reduction, backend, return_topk_hits, k, n_classes
+    )
     return _apply("lq_loss", scores, labels, weight, None, normalizer, reduction, loss)
 
 
@@ -342,7 +351,6 @@ def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
     Returns, raises: as :func:`smooth_svm`.
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    arguments.check_k(k, n_classes)
     number, margins = _split(margin)
     loss = arguments.smooth_svm_lq(
         k,
@@ -356,6 +364,7 @@ def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
         reduction,
         backend,
         return_topk_hits,
+        n_classes,
     )
     of_both = scores, labels, weight, margins, normalizer, reduction
     # A part without a share must not count where it is infinite or NaN.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from triton_topk import arguments
 
-_SCORES_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_tensors(
@@ -35,8 +35,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
         raise TypeError(f"scores must be a Tensor, got {type(scores).__name__}")
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
-    if scores.dtype not in _SCORES_DTYPES:
-        raise TypeError(f"scores must be float16, bfloat16, float32 or float64, got {scores.dtype}")
+    _check_floating("scores", scores)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
     _check_dense("scores", scores)
@@ -58,9 +57,9 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
 
 
 def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-        raise TypeError(f"weight must be a floating-point Tensor, got {got}")
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}")
+    _check_floating("weight", weight)
     _check_constant("weight", weight)
     if tuple(weight.shape) != (n_classes,):
         raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
@@ -68,13 +67,13 @@ def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
 
 
 def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
-    if not margin.is_floating_point():
-        raise TypeError(f"margin must be a number or a floating-point Tensor, got {margin.dtype}")
+    _check_floating("margin", margin)
     _check_constant("margin", margin)
     of_samples = tuple(
         1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
     )
-    if tuple(margin.shape) not in ((), (n_classes,), of_samples):
+    # one by one, since torch.compile does not look into a tuple of shapes for one with symbols
+    if not any(margin.shape == shape for shape in ((), (n_classes,), of_samples)):
         raise ValueError(
             f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
             f"a margin per sample, got {tuple(margin.shape)}"
@@ -83,21 +82,28 @@ def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
 
 
 def _check_normalizer(normalizer: float | Tensor, reduction: str, scores: Tensor) -> None:
-    if reduction == "none":
+    if isinstance(reduction, str) and reduction == "none":
         raise ValueError(
             f"normalizer divides a sum, for reduction='mean' or 'sum', got {reduction=}"
         )
     if not isinstance(normalizer, Tensor):
-        arguments.check_normalizer(normalizer)
+        arguments.check_normalizer(normalizer, accumulation_dtype(scores.dtype))
         return
-    if normalizer.is_complex() or normalizer.dtype == torch.bool:
+    if normalizer.dtype == torch.bool or normalizer.is_complex():
         raise TypeError(f"normalizer must be of a real dtype, got {normalizer.dtype}")
+    if normalizer.is_floating_point():
+        _check_floating("normalizer", normalizer)
     _check_constant("normalizer", normalizer)
     if normalizer.numel() != 1:
         raise ValueError(f"normalizer must have one element, got shape {tuple(normalizer.shape)}")
     # a number on the CPU reaches any device without a wait
     if normalizer.device.type != "cpu":
         _check_device("normalizer", normalizer, scores)
+
+
+def _check_floating(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
 
 
 def _check_dense(name: str, tensor: Tensor) -> None:
@@ -146,5 +152,6 @@ def normalizer_of(normalizer: float | Tensor, scores: Tensor) -> Tensor:
     """The divisor as a tensor on the device of the scores, of the type of the losses."""
     dtype = accumulation_dtype(scores.dtype)
     if not isinstance(normalizer, Tensor):
-        return scores.new_full((), normalizer, dtype=dtype)
+        # of a product, torch.compile need not know the number
+        return scores.new_ones((), dtype=dtype) * float(normalizer)
     return normalizer.reshape(()).to(scores.device, dtype, non_blocking=True)

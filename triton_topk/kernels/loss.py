@@ -195,6 +195,8 @@ def loss_kernel(
     if not STREAM:
         p += blocks.zeros(here, column, 1, ACC)
     floor = v[TOP - 1]
+    if hits is not None:
+        rank = rank_of_label.up_to(v, s_y, label, here, column, n, K, LANES, ACC)
 
     # Accumulate, the positions taken by their candidates.
     r = ()
@@ -296,7 +298,6 @@ def loss_kernel(
     if normalizer is not None:
         scale = scale / tl.load(normalizer).to(ACC)
     if hits is not None:
-        rank = rank_of_label.up_to(v, s_y, label, here, column, n, K, LANES, ACC)
         counted = active & (loss == loss)
         tl.store(hits + 2 * row, counted & (rank < 1))
         tl.store(hits + 2 * row + 1, counted & (rank < K))

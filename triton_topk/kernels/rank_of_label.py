@@ -17,10 +17,11 @@ def up_to(v, s_y, label, here, column, n, K: tl.constexpr, LANES: tl.constexpr, 
     tied = tl.zeros(s_y.shape, tl.int32)
     for i in tl.static_range(K):
         rank += (v[i] > s_y).to(tl.int32)
-        tied += (v[i] == s_y).to(tl.int32)
-    if tl.max(tied, axis=0) > 0:
-        for offset in tl.range(0, n, LANES, loop_unroll_factor=1):
-            x = blocks.load(here, offset, column, n, ACC, True)
-            before = (x == s_y[:, None]) & (column[None, :] + offset < label[:, None])
-            rank += tl.sum(before.to(tl.int32), axis=1)
-    return rank
+        tied |= (v[i] == s_y).to(tl.int32)
+    before = tl.zeros([s_y.shape[0], LANES], tl.int32)
+    for offset in tl.range(0, n * tl.max(tied, axis=0), LANES, loop_unroll_factor=1):
+        x = blocks.load(here, offset, column, n, ACC, True)
+        equal = (x == s_y[:, None]) & (column[None, :] + offset < label[:, None])
+        before += equal.to(tl.int32)
+    # not in the loop, where a warp could not be seen to be as one
+    return rank + tl.sum(before, axis=1)

@@ -27,7 +27,7 @@ def losses(name: str, scores: Tensor, labels: Tensor, k: int) -> Tensor:
         case "smooth_svm":
             return smooth()
         case "hard_svm":
-            return _hard_svm(scores, labels, k)
+            return reference.hard_svm(scores, labels, k)
         case "lq_loss":
             return lq(0.7)
         case "cross_entropy":
@@ -35,15 +35,6 @@ def losses(name: str, scores: Tensor, labels: Tensor, k: int) -> Tensor:
         case "smooth_svm_lq":
             return (smooth() + lq(0.7)) / 2
     raise ValueError(f"no definition of {name}")
-
-
-def _hard_svm(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """reference.hard_svm, where those that tie for the k-th largest score share its gradient."""
-    others = scores.scatter(1, labels[:, None], -torch.inf)
-    tied = others == others.topk(k).values[:, -1:]
-    pivot = others.masked_fill(~tied, 0).sum(1) / tied.sum(1)
-    own = scores.gather(1, labels[:, None]).squeeze(1)
-    return (1 + (pivot - own) / k).clamp(min=0)
 
 
 class Truth:

@@ -300,6 +300,16 @@ def test_hard_svm_is_exact(k: int) -> None:
         assert scores.grad[i].tolist() == pytest.approx([float(x) for x in gradient])
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_hard_svm_with_ties_and_in_the_corner(k: int) -> None:
+    scores, labels = random_scores(40, 8).round().requires_grad_(), torch.arange(40) % 8
+    losses = hard_svm(scores, labels, k, margin=1 / k)
+    losses.sum().backward()
+    exact = [exact_hard_svm(row, i % 8, k, margin=1 / k) for i, row in enumerate(scores.tolist())]
+    assert losses.tolist() == [float(loss) for loss, _ in exact]
+    assert scores.grad.tolist() == [[float(x) for x in gradient] for _, gradient in exact]
+
+
 QS = (0.0, 1e-7, 1e-3, 0.3, 0.7, 1.0)
 
 

@@ -141,14 +141,17 @@ def hard_svm(scores: Tensor, labels: Tensor, k: int, *, margin: float | Tensor =
     """The hard top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = max(0, margin + (s_[k] - s_y)/k), s_[k] the k-th largest score of the classes but y: what
-    the smooth loss becomes as tau goes to 0. Fewer than k unmasked other classes give 0, or NaN
-    if the label is masked too.
+    the smooth loss becomes as tau goes to 0. Ties share its gradient; where the loss is 0 there is
+    none. Fewer than k unmasked other classes give 0, or NaN if the label is masked too.
     """
     own = scores.gather(1, labels[:, None]).squeeze(1)
-    pivot = scores.scatter(1, labels[:, None], -torch.inf).topk(k).values[:, -1]
+    others = scores.scatter(1, labels[:, None], -torch.inf)
+    # As the largest of what is not above it: amax shares its gradient among ties.
+    above = others > others.topk(k).values[:, -1:]
+    pivot = others.masked_fill(above, -torch.inf).amax(1)
     violation = margin + (pivot - own) / k
     few = pivot.isneginf() & ~own.isneginf()
-    return violation.masked_fill(few, 0).clamp(min=0)
+    return violation.masked_fill(few, 0).relu()  # without a gradient at 0, which clamp has
 
 
 def lq_loss(scores: Tensor, labels: Tensor, q: float, *, truncation: float | None = None) -> Tensor:

@@ -1,0 +1,85 @@
+"""`python -m triton_topk`: passes here, and finds a loss that is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import triton_topk
+from triton_topk.check import accuracy
+from triton_topk.check.command import main
+
+LOSSES = ("hard_svm", "smooth_svm", "lq_loss", "smooth_svm_lq")
+
+
+def test_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "triton_topk"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    versions, checked, timed = done.stdout.split("\n\n", 2)
+    for version in (triton_topk.__version__, torch.__version__):
+        assert version in versions
+    sections = checked + timed
+    for loss in (*LOSSES, "gradient='taylor'", "truncation=0.05"):
+        assert sections.count(loss) >= 2, "checked and timed"
+    for dtype in ("float32", "bfloat16", "float16", "float64"):
+        assert dtype in sections
+    assert "times F.cross_entropy" in timed
+    assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+def wrong_value(loss: Tensor, scores: Tensor) -> Tensor:
+    return loss + 1e-4 * loss.detach()
+
+
+def wrong_gradient(loss: Tensor, scores: Tensor) -> Tensor:
+    scores.register_hook(lambda gradient: 1.01 * gradient)
+    return loss
+
+
+def not_a_number(loss: Tensor, scores: Tensor) -> Tensor:
+    return loss + torch.nan
+
+
+def no_kernel(loss: Tensor, scores: Tensor) -> Tensor:
+    raise RuntimeError("the compiler gives up")
+
+
+IN_GRADIENT = "float32, all equal: gradient off by 1.0e-02, allowed 5.1e-06"
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "said"),
+    [
+        *((name, wrong_gradient, IN_GRADIENT) for name in LOSSES),
+        ("smooth_svm", wrong_value, "float64, spread 1: loss off by 1.0e-04, allowed 1.0e-11"),
+        ("lq_loss", not_a_number, "float16, spread 30: loss off by nan, allowed 5.0e-06"),
+        ("hard_svm", no_kernel, "bfloat16: RuntimeError"),
+    ],
+)
+def test_finds_a_wrong_loss(
+    name: str,
+    spoil: Callable[[Tensor, Tensor], Tensor],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right = getattr(triton_topk, name)
+
+    def wrong(scores: Tensor, labels: Tensor, **options: Any) -> Tensor:
+        return spoil(right(scores, labels, **options), scores)
+
+    monkeypatch.setattr(triton_topk, name, wrong)
+    monkeypatch.setattr(accuracy, "KS", (5,))
+    assert main() == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED ")]
+    assert all(line.startswith(f"FAILED {name}(") for line in failed)
+    assert any(said in line for line in failed), failed

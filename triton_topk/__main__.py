@@ -1,0 +1,10 @@
+"""`python -m triton_topk`: is every loss right on this machine, and how fast? For bug reports, too."""
+
+from __future__ import annotations
+
+import sys
+
+from triton_topk.check.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The losses against their definitions, on the machine where they are installed."""

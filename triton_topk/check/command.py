@@ -1,0 +1,34 @@
+"""What `python -m triton_topk` prints, and its exit code."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import torch
+
+from triton_topk.check import accuracy, environment, speed
+
+
+def main() -> int:
+    """Print the report; 0 where every loss is right, else 1."""
+    start = time.perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(*environment.lines(device), sep="\n")
+
+    print("\nLargest errors, loss/gradient, against the definitions in float64\n", flush=True)
+    table, failures = accuracy.check(device)
+    print(*table, sep="\n")
+    if failures:
+        print()
+        print(*(f"FAILED {failure.what}" for failure in failures), sep="\n")
+        exceptions = [failure.exception for failure in failures if failure.exception]
+        for exception in exceptions[:1]:
+            print("\nThe first exception:\n", "".join(traceback.format_exception(exception)))
+        print(f"{len(failures)} checks failed.")
+        return 1
+
+    print(f"\nForward and backward of {speed.ROWS} x {speed.CLASSES} scores, float32\n", flush=True)
+    print(*speed.table(device), sep="\n")
+    print(f"\nEvery loss is right. {time.perf_counter() - start:.0f} seconds.")
+    return 0

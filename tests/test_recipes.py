@@ -1,0 +1,61 @@
+"""The examples of training frameworks: they run without a network, and the loss falls."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(example: str, directory: Path, *arguments: str) -> str:
+    """What it prints; files of its own are left in the directory."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{example}.py", *arguments],
+        cwd=directory,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout
+
+
+def numbers(name: str, output: str) -> list[float]:
+    return [float(number) for number in re.findall(rf"\b{name} ([\d.]+)", output)]
+
+
+@pytest.mark.parametrize("example", ["lightning_module", "timm_style"])
+def test_the_loss_falls(example: str, tmp_path: Path) -> None:
+    output = run(example, tmp_path)
+    losses = numbers("loss", output)
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] / 4
+    if example == "lightning_module":
+        top1, top3 = numbers("top1", output), numbers("top3", output)
+        assert all(one < three for one, three in zip(top1, top3, strict=True))
+        assert top1[-1] > 0.8 > top1[0], "hits of the labels that were learnt"
+
+
+def test_a_step_of_several_batches_is_that_of_one(tmp_path: Path) -> None:
+    learnt = []
+    for batch, accumulate in (("4", "4"), ("16", "1")):
+        output = run(
+            "hugging_face_trainer",
+            tmp_path,
+            *("--batch", batch, "--accumulate", accumulate, "--out", batch),
+        )
+        losses = numbers("loss", output)
+        assert len(losses) == 8
+        assert losses[-1] < losses[0] / 4
+        learnt.append(load_file(tmp_path / batch / "model.safetensors"))
+    # 64 steps of float32 leave 5e-4; the mean of the batches' means would be off by 0.9
+    torch.testing.assert_close(*learnt, rtol=0, atol=5e-3)

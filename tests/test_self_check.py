@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import collect_env
 
 import triton_topk
-from triton_topk.check import accuracy
+from triton_topk.check import accuracy, environment
 from triton_topk.check.command import main
 
 LOSSES = ("hard_svm", "smooth_svm", "lq_loss", "smooth_svm_lq")
@@ -83,3 +86,17 @@ def test_finds_a_wrong_loss(
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED ")]
     assert all(line.startswith(f"FAILED {name}(") for line in failed)
     assert any(said in line for line in failed), failed
+
+
+def test_says_what_a_bug_report_needs_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    gpu = SimpleNamespace(name="NVIDIA A100", major=8, minor=0)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(collect_env, "get_nvidia_driver_version", lambda run: "570.1")
+    versions, _, device = environment.lines(torch.device("cuda"))
+    assert versions.endswith("triton absent")
+    assert device == "device: NVIDIA A100, compute capability 8.0, CUDA 12.8, driver 570.1"

@@ -12,31 +12,43 @@ from triton_topk.check.losses import KS, Loss, losses
 from triton_topk.check.rows import cases
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_ROW = "{:37}{:7}" + len(_DTYPES) * "{:>13}"
+_LINE = "{:37}{:7}" + len(_DTYPES) * "{:>13}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+HEADER = _LINE.format("", "", *map(_name, _DTYPES))
 
 
 @dataclass(frozen=True)
 class Failure:
+    """A sentence, and the exception where there was one."""
+
     what: str
     exception: Exception | None = None
 
 
-def check(device: torch.device) -> tuple[list[str], list[Failure]]:
-    """A table with the backends and the largest errors, and what is wrong."""
-    table = [_ROW.format("", "", *map(_name, _DTYPES))]
-    failures: list[Failure] = []
-    obstacles: dict[str, None] = {}  # in the order in which they were met
+@dataclass(frozen=True)
+class Row:
+    """The largest errors of one loss."""
+
+    line: str
+    failures: list[Failure]
+    obstacle: str | None  # to the fused backend
+
+
+def rows(device: torch.device) -> Iterator[Row]:
     for loss in losses(*KS):
         cells, of_dtypes = zip(*(_check(loss, dtype, device) for dtype in _DTYPES), strict=True)
-        wrong = [failure for of_dtype in of_dtypes for failure in of_dtype]
-        failures += wrong
-        backend = "?"
-        if not any(failure.exception for failure in wrong):
+        failures = [failure for of_dtype in of_dtypes for failure in of_dtype]
+        if any(failure.exception for failure in failures):
+            backend, obstacle = "?", None
+        else:
             obstacle = loss.obstacle(device)
             backend = "eager" if obstacle else "triton"
-            obstacles |= {obstacle: None} if obstacle else {}
-        table.append(_ROW.format(str(loss), backend, *cells))
-    return [*table, *(f"eager: triton {obstacle}" for obstacle in obstacles)], failures
+        yield Row(_LINE.format(str(loss), backend, *cells), failures, obstacle)
 
 
 def _check(loss: Loss, dtype: torch.dtype, device: torch.device) -> tuple[str, list[Failure]]:
@@ -60,7 +72,3 @@ def _excesses(found: Errors, limit: Errors) -> Iterator[str]:
     for what, error, most in zip(Errors._fields, found, limit, strict=True):
         if not error <= most:  # NaN too
             yield f"{what} off by {error:.1e}, allowed {most:.1e}"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -16,9 +16,15 @@ def main() -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(*environment.lines(device), sep="\n")
 
-    print("\nLargest errors, loss/gradient, against the definitions in float64\n", flush=True)
-    table, failures = accuracy.check(device)
-    print(*table, sep="\n")
+    print("\nLargest errors, loss/gradient, against the definitions in float64\n")
+    print(accuracy.HEADER, flush=True)
+    rows = []
+    for row in accuracy.rows(device):
+        print(row.line, flush=True)  # on a GPU, kernels are compiled in between
+        rows.append(row)
+    for obstacle in dict.fromkeys(row.obstacle for row in rows if row.obstacle):
+        print(f"eager: triton {obstacle}")
+    failures = [failure for row in rows for failure in row.failures]
     if failures:
         print()
         print(*(f"FAILED {failure.what}" for failure in failures), sep="\n")

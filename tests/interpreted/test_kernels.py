@@ -46,14 +46,16 @@ def assert_same(
     [
         (1, 2), (1, 13), (2, 3), (2, 30), (3, 4), (3, 50), (4, 5), (5, 6), (5, 7), (5, 24), (5, 100),
         (6, 30), (7, 8), (8, 9), (8, 40), (9, 12), (10, 14), (10, 40), (11, 13), (12, 13),
-        (13, 20), (14, 15), (15, 18), (16, 17), (16, 20), (16, 64),
+        (13, 20), (16, 17), (16, 20), (16, 64),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("many_rows")
 def test_float32(k: int, n: int) -> None:
     assert_promised(cases(k, n), k, n, backend="triton")
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 13), (5, 24), (16, 20)])
+@pytest.mark.usefixtures("many_rows")
 def test_float64(k: int, n: int) -> None:
     for e in errors(cases(k, n), torch.float64, backend="triton"):
         assert e.loss <= 1e-12, e
@@ -64,8 +66,8 @@ def test_float64(k: int, n: int) -> None:
 @pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 40), (5, 16), (5, 70), (16, 33)])
 def test_every_layout(k: int, n: int, config: Config) -> None:
     torch.manual_seed(k + n)
-    scores = torch.randn(7, n)
-    labels = torch.randint(n, (7,))
+    scores = torch.randn(5, n)
+    labels = torch.randint(n, (5,))
     assert_same(scores, labels, k, config)
     # ties everywhere
     assert_same((scores * 2).round(), labels, k, config)
@@ -99,7 +101,7 @@ def test_gradcheck_of_the_kernel() -> None:
         def loss(scores: Tensor, labels: Tensor = labels, k: int = k) -> Tensor:
             return triton_topk.smooth_svm(scores, labels, k, backend="triton", reduction="none")
 
-        assert torch.autograd.gradcheck(loss, scores)
+        assert torch.autograd.gradcheck(loss, scores, fast_mode=True)
 
 
 def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:

@@ -1,0 +1,22 @@
+"""Tests of kernels on the CPU: in Triton's interpreter, which Triton looks for once, when it is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+
+def pass_in_the_interpreter(*arguments: str) -> bool:
+    """Whether pytest with these arguments passes there, in a process of its own."""
+    # pytest reads the number of tests that ran off the output, so let it through
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *arguments],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=_ROOT,
+        check=False,
+    )
+    return finished.returncode == 0

@@ -28,6 +28,8 @@ def _check_k(k: int, n_classes: int) -> None:
 
 def check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
     _check_int("ignore_index", ignore_index)
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index must be an int of 64 bits, got {ignore_index}")
     _check_choice("reduction", reduction, ("none", "mean", "sum"))
     _check_choice("backend", backend, (None, "triton", "eager"))
 

@@ -69,7 +69,9 @@ def _check_number(name: str, value: float, expected: str, low: float, high: floa
     """low <= value <= high; `expected` says so."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not low <= value <= high:
+    # NumPy's narrow numbers cannot be compared with all of Python's
+    number = value.item() if hasattr(value, "item") else value
+    if not low <= number <= high:
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
@@ -79,7 +81,8 @@ def _check_int(name: str, value: int) -> None:
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
+    # what is neither may be an array, which is equal in part
+    if not isinstance(value, str | None) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 

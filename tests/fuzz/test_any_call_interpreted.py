@@ -1,0 +1,19 @@
+"""The same of the kernels, in Triton's interpreter: test_any_call_of_a_kernel.py runs this."""
+
+from __future__ import annotations
+
+import pytest
+from calls import Call, calls
+from checks import check
+from hypothesis import given
+from profiles import examples
+from triton_topk.backends import FUSED_MAX_K
+
+
+# As in tests/interpreted/test_kernels.py.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.usefixtures("many_rows")
+@examples(120)
+@given(calls(largest_k=FUSED_MAX_K))
+def test_any_call_of_a_kernel(call: Call) -> None:
+    check(call, "triton")

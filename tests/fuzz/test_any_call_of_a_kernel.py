@@ -1,0 +1,12 @@
+"""The same with the kernels."""
+
+import pytest
+from hypothesis import settings
+from interpreting import pass_in_the_interpreter
+
+pytest.importorskip("triton", reason="the kernels need Triton, which is not installed")
+
+
+def test_any_call_of_a_kernel() -> None:
+    profile = settings.get_current_profile_name()
+    assert pass_in_the_interpreter("tests/fuzz", f"--hypothesis-profile={profile}")

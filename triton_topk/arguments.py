@@ -70,7 +70,7 @@ def _check_number(name: str, value: float, expected: str, low: float, high: floa
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     # NumPy's narrow numbers cannot be compared with all of Python's
-    number = value.item() if hasattr(value, "item") else value
+    number = value if isinstance(value, int | float) else float(value)
     if not low <= number <= high:
         raise ValueError(f"{name} must be {expected}, got {value}")
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from triton_topk import eager
 from triton_topk.backends import kernels, obstacle_to_triton, uses_triton
 from triton_topk.batches import sum_of_weights_of_batches
-from triton_topk.differentiable import pull_back_gradient
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 from triton_topk.tensors import accumulation_dtype
 
@@ -169,11 +168,7 @@ def _register(name: str, parameters: type[Loss]) -> None:
             _of_operator(FUNCTIONS[suffix], parameters, n_tensors),
             "CompositeExplicitAutograd",
         )
-        torch.library.register_fake(
-            f"triton_topk::{name}{suffix}",
-            _of_operator(like, parameters, n_tensors),
-            lib=_library,
-        )
+        _library.impl(f"{name}{suffix}", _of_operator(like, parameters, n_tensors), "Meta")
 
     define(
         "",
@@ -207,28 +202,22 @@ def _register(name: str, parameters: type[Loss]) -> None:
         gradient = getattr(_ops, f"{name}_gradient")(*ctx.saved_tensors, upstream, *ctx.loss)
         return gradient, *[None] * (_N_INPUTS - 1 + n_parameters)
 
-    def second_derivative(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
-        return of_scores, *[None] * (_N_INPUTS - 1), of_upstream, *[None] * n_parameters
-
-    for suffix, derivative in (("", first_derivative), ("_gradient", second_derivative)):
-        torch.library.register_autograd(
-            f"triton_topk::{name}{suffix}", derivative, setup_context=save_inputs, lib=_library
-        )
+    # Of the gradient there is a derivative in autograd.py; torch.compile has none of a gradient.
+    torch.library.register_autograd(
+        f"triton_topk::{name}", first_derivative, setup_context=save_inputs, lib=_library
+    )
 
 
 for _name, _parameters in _LOSSES.items():
     _register(_name, _parameters)
 _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
 _library.impl("scale_", scale_, "CompositeExplicitAutograd")
-torch.library.register_fake("triton_topk::scale_", lambda *_: None, lib=_library)
+_library.impl("scale_", lambda *_: None, "Meta")
 _library.define(
     "normalizer(Tensor labels, Tensor? weight, ScalarType dtype, int ignore_index, str? backend) -> Tensor"
 )
 _library.impl("normalizer", sum_of_weights, "CompositeExplicitAutograd")
-torch.library.register_fake(
-    "triton_topk::normalizer",
-    lambda labels, weight, dtype, *_: labels.new_empty((), dtype=dtype),
-    lib=_library,
+_library.impl(
+    "normalizer", lambda labels, weight, dtype, *_: labels.new_empty((), dtype=dtype), "Meta"
 )
 torch.library.register_vmap("triton_topk::normalizer", sum_of_weights_of_batches, lib=_library)

@@ -165,7 +165,7 @@ class TruncatedLqLoss(torch.nn.Module):
 
     @property
     def kept_fraction(self) -> Tensor:
-        """The share of training samples with weight 1: a number on the device of the weights."""
+        """The share of training samples with weight 1, as a number on the device of the weights."""
         return self.kept.mean(dtype=torch.float32)
 
     def extra_repr(self) -> str:

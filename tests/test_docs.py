@@ -22,7 +22,20 @@ def doctrees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(builder: str, doctrees: Path, out: Path) -> None:
     # pytest shows the output of a test that fails
     subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-b", builder, "-c", "docs", "-d", doctrees, ".", out],
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "-b",
+            builder,
+            "-c",
+            "docs",
+            "-d",
+            doctrees,
+            ".",
+            out,
+        ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,

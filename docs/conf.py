@@ -31,12 +31,13 @@ myst_heading_anchors = 3
 default_role = "literal"
 nitpicky = True
 # other projects' names would need the network
-nitpick_ignore_regex = [("py:.*", r"(torch|collections)\..*")]
+nitpick_ignore_regex = [("py:.*", r"Tensor|(torch|collections)\..*")]
 autodoc_member_order = "bysource"
 
 doctest_global_setup = """
 import torch
 import torch.nn.functional as F
+import triton_topk
 torch.manual_seed(0)
 """
 

@@ -129,6 +129,15 @@ def smooth_svm(  # type: ignore[misc] # the options are spelt out once
     Raises:
         TypeError, ValueError: an argument of the wrong kind, shape or value.
         IndexError: a label outside [0, C), on the CPU.  On a GPU that row's loss and gradient are NaN.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]])
+        >>> labels = torch.tensor([2, 1])
+        >>> triton_topk.smooth_svm(scores, labels, k=2)
+        tensor(0.7394)
+        >>> loss, hits = triton_topk.smooth_svm(scores, labels, k=2, return_topk_hits=True)
+        >>> hits
+        TopkHits(top1=tensor([False,  True]), topk=tensor([True, True]))
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
     number, margins = _split(margin)
@@ -207,6 +216,12 @@ def hard_svm(  # type: ignore[misc] # the options are spelt out once
         weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]])
+        >>> labels = torch.tensor([2, 1])
+        >>> triton_topk.hard_svm(scores, labels, k=2, reduction="none")
+        tensor([0.5000, 0.0000])
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
     number, margins = _split(margin)
@@ -278,6 +293,12 @@ def lq_loss(  # type: ignore[misc] # the options are spelt out once
         weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]])
+        >>> labels = torch.tensor([2, 1])
+        >>> triton_topk.lq_loss(scores, labels, q=0.7, reduction="none")
+        tensor([0.9073, 0.1072])
     """
     n_classes = check_tensors(scores, labels, weight, None, normalizer, reduction)
     loss = arguments.lq(
@@ -345,10 +366,17 @@ def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
     Args:
         mix: in [0, 1], the share of the smooth top-k SVM.
         k, tau, margin, gradient: as in :func:`smooth_svm`.
-        q, truncation: as in :func:`lq_loss`; truncation concerns that part alone.
+        q: as in :func:`lq_loss`.
+        truncation: as in :func:`lq_loss`; it concerns that part alone.
         scores, labels, weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in both.
 
     Returns, raises: as :func:`smooth_svm`.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]])
+        >>> labels = torch.tensor([2, 1])
+        >>> triton_topk.smooth_svm_lq(scores, labels, k=2, q=0.7, mix=0.25)
+        tensor(0.5653)
     """
     n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
     number, margins = _split(margin)

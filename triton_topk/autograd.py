@@ -146,26 +146,27 @@ def apply(
     if reduction == "mean" and normalizer is None:
         normalizer = normalizer_of(labels, weight, scores.dtype, loss.ignore_index, loss.backend)
     inputs = scores, labels, weight, margins, normalizer
+    differentiable = scores.requires_grad and torch.is_grad_enabled()
+    compiling = torch.compiler.is_compiling()
+    observed = not compiling and _is_observed()
+    summed = reduction != "none"
+    out: Tensor
     hits: Tensor | None
-    if torch.compiler.is_compiling():
-        losses, hits = getattr(_ops, name)(*inputs, *loss)
-    elif (
-        reduction != "none"
-        and scores.requires_grad
-        and torch.is_grad_enabled()
-        and scores.dtype != torch.float16
-        and not _is_observed()
-    ):
-        losses, hits = _Sum.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
+    if compiling:
+        out, hits = getattr(_ops, name)(*inputs, *loss)
+    elif differentiable and summed and not observed and scores.dtype != torch.float16:
+        out, hits = _Sum.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
+    elif differentiable or observed:
+        out, hits = _Losses.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
     else:
-        losses, hits = _Losses.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]
-    if reduction == "none":
-        return losses, hits
-    total = losses.sum()
-    if normalizer is not None and labels.shape[0] == 0:
+        out, hits = _run("", name, loss, *inputs)
+    # a number already where the gradient is kept
+    if summed and out.dim():
+        out = out.sum()
+    if summed and normalizer is not None and labels.shape[0] == 0:
         # no loss that could have been divided by 0
-        total = total / normalizer
-    return total, hits
+        out = out / normalizer
+    return out, hits
 
 
 def normalizer_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
+from kernel_stand_in import Kernel
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
@@ -43,43 +43,9 @@ def unaligned(tensor: Tensor) -> Tensor:
 # What Triton has compiled, kept
 
 
-class Kernel:
-    """Stands for a kernel of Triton's, keeps what it and what it has compiled were launched with."""
-
-    def __init__(self, kernel: Any) -> None:
-        self.arg_names = kernel.arg_names
-        self.asked = 0
-        self.launched: list[dict[str, Any]] = []
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        def run(*args: Any, **named: Any) -> Compiled:
-            self.asked += 1
-            given = dict(zip(self.arg_names, args, strict=False)) | named
-            self.launched.append({name: given[name] for name in self.arg_names} | {"grid": grid})
-            return Compiled(self)
-
-        return run
-
-
-class Compiled:
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        def run(*args: Any) -> None:
-            given = dict(zip(self.kernel.arg_names, args, strict=True))
-            self.kernel.launched.append(given | {"grid": grid})
-
-        return run
-
-
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
-    stub = Kernel(launch.loss_kernel)
-    monkeypatch.setattr(launch, "loss_kernel", stub)
-    launch._constants.cache_clear()
-    yield stub
-    launch._constants.cache_clear()
+def kernel(stand_ins: dict[str, Kernel]) -> Kernel:
+    return stand_ins["loss_kernel"]
 
 
 def test_what_was_compiled_is_launched_with_the_arguments_of_the_kernel(kernel: Kernel) -> None:

@@ -44,7 +44,10 @@ class Loss:
         return MODULES[self.name](**self.options, **options)
 
     def __str__(self) -> str:
-        return "-".join((self.name, *(f"{name}={value}" for name, value in self.options.items())))
+        def shown(value: Any) -> Any:
+            return tuple(value.shape) if isinstance(value, Tensor) else value
+
+        return "-".join((self.name, *(f"{name}={shown(x)}" for name, x in self.options.items())))
 
 
 def one_of_each(k: int) -> list[Loss]:
@@ -54,6 +57,12 @@ def one_of_each(k: int) -> list[Loss]:
         Loss("lq_loss", q=0.7),
         Loss("smooth_svm_lq", k=k, q=0.7),
     ]
+
+
+def with_margins(k: int, margin: Tensor) -> list[Loss]:
+    """Every loss that has a margin, with these."""
+    names = "smooth_svm", "hard_svm", "smooth_svm_lq"
+    return [Loss(name, k=k, margin=margin) for name in names]
 
 
 def variants(*ks: int) -> list[Loss]:

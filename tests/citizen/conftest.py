@@ -1,0 +1,20 @@
+"""What a loss does in the company of the rest of PyTorch is tested on the CPU without Triton."""
+
+from __future__ import annotations
+
+import pytest
+from kernel_stand_in import Kernel
+
+from triton_topk import backends
+
+
+@pytest.fixture(autouse=True)
+def eager(without_interpreter: None) -> None:
+    """What is on the CPU is not for the kernels."""
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch: pytest.MonkeyPatch, stand_ins: dict[str, Kernel]) -> dict[str, Kernel]:
+    """Calls on any tensors take the way of those on a GPU, past the operators and their fakes."""
+    monkeypatch.setattr(backends, "_interpreting", lambda: True)
+    return stand_ins

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from losses import (
-    DTYPES,
     REDUCTIONS,
     Loss,
     each,
@@ -58,7 +57,7 @@ def test_the_same_bits_twice(loss: Loss) -> None:
 
 
 @each(ALL)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_the_mode_changes_nothing(
     loss: Loss, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:

@@ -7,6 +7,7 @@ from calls import Call, calls
 from checks import check
 from hypothesis import given
 from profiles import examples
+
 from triton_topk.backends import FUSED_MAX_K
 
 

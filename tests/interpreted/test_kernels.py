@@ -201,6 +201,15 @@ def test_more_classes_than_the_coefficients_can_hold() -> None:
     assert not launch.in_range(svm(5), 2**24, torch.float32)
 
 
+@pytest.mark.usefixtures("many_rows")
+def test_coefficients_that_have_to_be_scaled() -> None:
+    k, n = 16, 700
+    torch.manual_seed(0)
+    scores, labels = torch.randn(5, n), torch.randint(n, (5,))
+    assert math.comb(n - 1, k) > 1e30
+    assert_same(scores, labels, k)
+
+
 def test_what_a_lane_holds_of_the_longest_rows_is_finite() -> None:
     k, n = 16, 590_000
     assert launch.in_range(svm(k), n, torch.float32)

@@ -1,0 +1,192 @@
+"""Kernels broken on purpose, one line at a time: a sign, an index, a bound, a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+KERNELS = Path("triton_topk/kernels")
+_LAYOUTS = "test_kernels.py::test_every_layout"
+_TAYLOR = "test_kernels.py::test_taylor"
+_LOSSES = "test_losses.py::test_every_layout"
+_HALF = "test_losses.py::test_half_precision"
+_DIFFICULT = "test_losses.py::test_masked_nan_infinite_ignored_and_wrong_labels"
+_FACTORS = "test_losses.py::test_weight_normalizer_upstream_and_stride"
+_LQ_TRUTH = "test_losses.py::test_lq_against_the_truth"
+_HITS = "test_margins_and_hits.py::test_hits"
+_MARGINS = "test_margins_and_hits.py::test_margins"
+_SUM = "test_launch.py::test_sum_of_weights"
+_SCALE = "test_launch.py::test_scale"
+_AUTOGRAD = "test_kernels.py::test_autograd_through_the_kernel"
+_SCALED = "test_kernels.py::test_coefficients_that_have_to_be_scaled"
+
+
+class Mutant(NamedTuple):
+    file: str  # of KERNELS
+    original: str  # in it exactly once
+    replacement: str
+    first: str  # of tests/interpreted, run before all others: the test that this most likely fails
+
+    def apply(self, root: Path) -> None:
+        path = root / KERNELS / self.file
+        text = path.read_text()
+        assert text.count(self.original) == 1, f"{self.original!r} is not once in {self.file}"
+        path.write_text(text.replace(self.original, self.replacement))
+
+
+MUTANTS = [
+    Mutant("select.py", "range(1, ROUNDS + 1)", "range(1, ROUNDS)", _LAYOUTS),
+    Mutant(
+        "select.py",
+        "(c * WIDTH + tl.arange(0, WIDTH)[None, :])",
+        "tl.arange(0, WIDTH)[None, :]",
+        _LAYOUTS,
+    ),
+    Mutant(
+        "select.py",
+        "_remove(firsts, label_at, start)",
+        "_remove(firsts, label_at + 1, start)",
+        _LAYOUTS,
+    ),
+    Mutant("select.py", "start[None, :] + s, found)", "start[None, :], found)", _LAYOUTS),
+    Mutant("select.py", "tl.maximum(merged[COUNT - 1], elsewhere)", "merged[COUNT - 1]", _LAYOUTS),
+    Mutant("candidates.py", "(column < n)", "(column <= n)", _LAYOUTS),
+    Mutant("candidates.py", "(index < COUNT * HEIGHT)", "(index < COUNT * HEIGHT - 1)", _LAYOUTS),
+    Mutant("candidates.py", "index % HEIGHT // FOLD * LANES", "index % HEIGHT * LANES", _HALF),
+    Mutant("candidates.py", 'tl.where(column == label[:, None], float("-inf"), x)', "x", _LAYOUTS),
+    Mutant("lists.py", "x = tl.minimum(lists[j], x)", "x = lists[j]", _LAYOUTS),
+    Mutant("lists.py", 'tl.maximum(x, float("-inf"))', "x", _DIFFICULT),
+    Mutant("lists.py", "b[SIZE - 1 - i]", "b[i]", _LAYOUTS),
+    Mutant("lists.py", "i + DISTANCE < SIZE:", "i + DISTANCE < SIZE - 1:", _LAYOUTS),
+    Mutant("top.py", "candidates[i] > floor[:, None]", "candidates[i] >= floor[:, None]", _LAYOUTS),
+    Mutant("top.py", "G += each[:, None]", "G += 0.0 * each[:, None]", _LOSSES),
+    Mutant("top.py", "range(tl.max(tl.max(count, axis=1), axis=0))", "range(1)", _LAYOUTS),
+    Mutant(
+        "blocks.py", "inside = (column < n - offset)", "inside = (column <= n - offset)", _LAYOUTS
+    ),
+    Mutant("blocks.py", "parts = even + odd", "parts = odd + even", _LAYOUTS),
+    Mutant(
+        "blocks.py",
+        "tl.static_range(s + SLOTS, VEC, SLOTS)",
+        "tl.static_range(s + SLOTS, VEC - 1, SLOTS)",
+        _HALF,
+    ),
+    Mutant("blocks.py", "tl.where(taken[i % len(taken)], 0.0, parts[i])", "parts[i]", _LOSSES),
+    Mutant("blocks.py", 'float("inf"), p[:, None]', "p[:, None], p[:, None]", _LAYOUTS),
+    Mutant("polynomial.py", "out = (r[0] + e,)", "out = (r[0],)", _LAYOUTS),
+    Mutant("polynomial.py", "b[j - 1 - i], coefficient)", "b[j - i], coefficient)", _LAYOUTS),
+    Mutant("polynomial.py", "tl.fma(e, r[j - 1], r[j])", "tl.fma(e, r[j - 1], -r[j])", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.exp2((x - p) * rate)", "tl.exp2((p - x) * rate)", _LAYOUTS),
+    Mutant(
+        "smooth_svm.py",
+        "tl.where(x > floor[:, None], 0.0, e)",
+        "tl.where(x >= floor[:, None], 0.0, e)",
+        _LAYOUTS,
+    ),
+    Mutant("smooth_svm.py", "log2_s = -tl.ceil(", "log2_s = tl.ceil(", _SCALED),
+    Mutant("smooth_svm.py", "power = power * s", "power = power", _SCALED),
+    Mutant("smooth_svm.py", "(v[i] - p) * rate + log2_s", "(v[i] - p) * rate", _SCALED),
+    Mutant("smooth_svm.py", "a = tl.exp2(-tl.maximum(d, 0.0))", "a = tl.exp2(-d)", _LAYOUTS),
+    Mutant("smooth_svm.py", "0.0 if J <= K else", "0.0 if J > K else", _TAYLOR),
+    Mutant("smooth_svm.py", "S[J] < _TINY", "S[J] < 0.0", _LAYOUTS),
+    Mutant("smooth_svm.py", "d[i][:, None] > own", "d[i][:, None] >= own", _LAYOUTS),
+    Mutant("smooth_svm.py", "(first - second)", "(first + second)", _LAYOUTS),
+    Mutant("smooth_svm.py", "Q_below - Q)", "Q - Q_below)", _TAYLOR),
+    Mutant("smooth_svm.py", "u[len(u) - 1 - i]", "u[len(u) - 2 - i]", _TAYLOR),
+    Mutant(
+        "smooth_svm.py",
+        "product = -product * u[K - 1 - m]",
+        "product = product * u[K - 1 - m]",
+        _LAYOUTS,
+    ),
+    Mutant("smooth_svm.py", "u[K - 1] - u[K - 1 - m]", "u[K - 1] - u[K - m]", _LAYOUTS),
+    Mutant("smooth_svm.py", "(total + coefficients", "(total - coefficients", _LAYOUTS),
+    Mutant("lq.py", "total * softmax_weight(before, after)", "total", _LOSSES),
+    Mutant("lq.py", "minus_log_p >= cut", "minus_log_p <= cut", _LOSSES),
+    Mutant("lq.py", "p_to_q == 1.0, 1.0,", "p_to_q == 1.0, 0.5,", _LQ_TRUTH),
+    Mutant("lq.py", "x > 1.0,", "x > 1000.0,", _LQ_TRUTH),
+    Mutant("lq.py", "slope = p_to_q * miss", "slope = miss", _LOSSES),
+    Mutant("logistic.py", "tl.log(sum_) + (odds - (sum_ - one)) * each", "tl.log(sum_)", _LQ_TRUTH),
+    Mutant("logistic.py", "tl.where(positive, small, 1.0)", "1.0", _LOSSES),
+    Mutant("logistic.py", "x = tl.where(x < _UNDERFLOW, _UNDERFLOW, x)", "x = x", _DIFFICULT),
+    Mutant("logistic.py", "tl.maximum(log_odds, 0.0)", "log_odds", _LOSSES),
+    Mutant(
+        "loss.py",
+        "(x == p[:, None]).to(x.dtype), x)",
+        "(x == p[:, None]).to(x.dtype), 0.0)",
+        _DIFFICULT,
+    ),
+    Mutant("loss.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
+    Mutant("loss.py", "(label < n)", "(label <= n)", _DIFFICULT),
+    Mutant("loss.py", "label % LANES // VEC * VEC + label % SLOTS", "label % LANES", _HALF),
+    Mutant("loss.py", "+ 0.0 * largest\n    if not STREAM", "\n    if not STREAM", _DIFFICULT),
+    Mutant("loss.py", "r = select.where(taken[s], before, r)", "r = r", _LAYOUTS),
+    Mutant("loss.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
+    Mutant(
+        "loss.py",
+        "(p.to(tl.float64) - s_y.to(tl.float64))) * inverse",
+        "(p - s_y)) * inverse",
+        _LAYOUTS,
+    ),
+    Mutant("loss.py", "trivial = 0.0 * (r[0] + r[1] + s_y)", "trivial = 0.0 * s_y", _DIFFICULT),
+    Mutant(
+        "loss.py",
+        "svm_g = share * tl.where(few, trivial, svm_g / K)",
+        "svm_g = share * svm_g / K",
+        _DIFFICULT,
+    ),
+    Mutant("loss.py", "tl.where(loss > 0, 1.0", "tl.where(loss >= 0, 1.0", _DIFFICULT),
+    Mutant("loss.py", "(p, g / tl.maximum(n_ties, 1.0))", "(p, g)", _LOSSES),
+    Mutant(
+        "loss.py",
+        "tl.where(total == 0, lq_g, lq_g / total)",
+        "lq_g / total",
+        "test_losses.py::test_one_class",
+    ),
+    Mutant(
+        "loss.py",
+        "scale = scale / tl.load(normalizer)",
+        "scale = scale * tl.load(normalizer)",
+        _FACTORS,
+    ),
+    Mutant("loss.py", "upstream + row * upstream_stride", "upstream + row", _AUTOGRAD),
+    Mutant(
+        "loss.py",
+        "total = total * lq.softmax_weight(reference, largest[:, None])",
+        "total = total",
+        _LOSSES,
+    ),
+    Mutant("loss.py", "& (active == 0)", "& (active != 0)", _DIFFICULT),
+    Mutant("loss.py", "(-g).to(gradient", "g.to(gradient", _LOSSES),
+    Mutant("loss.py", "row * margins_row_stride", "row", _MARGINS),
+    Mutant("loss.py", "label * margins_class_stride", "label", _MARGINS),
+    Mutant("loss.py", "margin += K * tl.load", "margin += tl.load", _MARGINS),
+    Mutant("loss.py", "counted & (rank < K)", "counted & (rank <= K)", _HITS),
+    Mutant("loss.py", "counted = active & (loss == loss)", "counted = active", _HITS),
+    Mutant("rank_of_label.py", "(v[i] > s_y)", "(v[i] >= s_y)", _HITS),
+    Mutant(
+        "rank_of_label.py",
+        "column[None, :] + offset < label",
+        "column[None, :] + offset <= label",
+        _HITS,
+    ),
+    Mutant("rank_of_label.py", "column[None, :] + offset", "column[None, :]", _HITS),
+    Mutant("rank_of_label.py", "tied |= ", "tied &= ", _HITS),
+    Mutant("rank_of_label.py", "return rank + tl.sum(before, axis=1)", "return rank", _HITS),
+    Mutant("weights.py", "counted = inside & (label != ignore_index)", "counted = inside", _SUM),
+    Mutant(
+        "weights.py",
+        "tl.minimum(first + SHARE, n_rows)",
+        "tl.minimum(first + SHARE, n_rows - 1)",
+        _SUM,
+    ),
+    Mutant(
+        "weights.py",
+        "tl.program_id(0).to(tl.int64) * SHARE",
+        "tl.program_id(0).to(tl.int64) * BLOCK",
+        _SUM,
+    ),
+    Mutant("scale.py", "if f != 1.0:", "if f > 1.0:", _SCALE),
+    Mutant("scale.py", "< size - start", "< size - start - 1", _SCALE),
+    Mutant("scale.py", "there = gradient + start", "there = gradient", _SCALE),
+]

@@ -1,0 +1,68 @@
+"""The tests in Triton's interpreter on a copy of the package, broken or not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.mutation.mutants import Mutant
+
+_ALL = ("tests/interpreted", "tests/fuzz")
+_NEEDED = ("triton_topk", "tests", "pyproject.toml")
+# All tests take a few minutes: a mutant may have made a loop endless.
+_LIMIT = 3600
+
+
+def check_clean() -> None:
+    """RuntimeError if a test fails without a mutant, of which nothing could be learned."""
+    with TemporaryDirectory() as name:
+        root = _copy_to(Path(name))
+        failed = _first_failure(root, *_ALL)
+    if failed is not None:
+        raise RuntimeError(f"without any mutant {failed} fails")
+
+
+def failing_test(mutant: Mutant) -> str | None:
+    """The first test that fails on the mutant; None: it survives."""
+    with TemporaryDirectory() as name:
+        root = _copy_to(Path(name))
+        mutant.apply(root)
+        return _first_failure(root, f"tests/interpreted/{mutant.first}", *_ALL)
+
+
+def _copy_to(root: Path) -> Path:
+    for name in _NEEDED:
+        if Path(name).is_dir():
+            shutil.copytree(name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(name, root / name)
+    return root
+
+
+def _first_failure(root: Path, *tests: str) -> str | None:
+    try:
+        # started there, the package is the copy, whatever is installed
+        finished = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests],
+            env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)},
+            cwd=root,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return "a test without end"
+    if finished.returncode == 0:
+        return None
+    if finished.returncode < 0:
+        return "a crash"
+    found = re.search(r"^(?:FAILED|ERROR) tests/(?:interpreted|fuzz)/(\S+)", finished.stdout, re.M)
+    if found is None:
+        raise RuntimeError(finished.stdout + finished.stderr)
+    return found[1]

@@ -10,7 +10,8 @@ import torch
 from adversarial import Case, truth
 from torch import Tensor
 
-import triton_topk  # noqa: F401  (registers the operators)
+import triton_topk  # noqa: F401 (registers the operators)
+from triton_topk.parameters import SmoothSVM
 
 # What float32 cannot hold, and does not have to.
 _SMALLEST = 1e-37
@@ -41,8 +42,8 @@ def errors(
         scores = torch.cat([case.scores for case in batch]).to(dtype)
         labels = torch.cat([case.labels for case in batch])
         # the operator under reduction "sum", which also gives the single losses
-        losses, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, k, tau, margin, order, -100, backend
+        losses, _, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
+            scores, labels, None, None, None, *SmoothSVM(k, tau, margin, order, -100, backend)
         )
         sizes = [len(case.labels) for case in batch]
         ours = zip(losses.split(sizes), gradient.split(sizes), strict=True)

@@ -79,7 +79,8 @@ class _Losses(torch.autograd.Function):
     def forward(*inputs: Any) -> tuple[Tensor, Tensor | None]:
         *tensors, name, loss = inputs
         losses, hits = _run("", name, loss, *tensors)
-        return losses, hits
+        # an operator has no None to return
+        return losses, None if loss.hits is None else hits
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -97,6 +98,8 @@ class _Losses(torch.autograd.Function):
         rows = batches.rows(loss.ignore_index, *batches.first(info, in_dims, tensors))
         losses, hits = _Losses.apply(*rows.tensors, name, loss)  # type: ignore[no-untyped-call]
         losses = losses.reshape(rows.factor.shape) * rows.factor
+        if hits is None:
+            return (losses, None), (0, None)
         return (losses, hits.reshape(info.batch_size, -1, 2)), (0, 0)
 
 

@@ -33,6 +33,7 @@ class Case:
     gradient: bool = True
     aligned: bool = True
     loss: str = "smooth_svm"
+    hits: bool = False  # the top-k hits too, with a margin for each class
 
     def __str__(self) -> str:
         parts = [self.loss, f"n{self.n}"]
@@ -45,18 +46,21 @@ class Case:
             parts.append("forward")
         if not self.aligned:
             parts.append("unaligned")
+        if self.hits:
+            parts.append("hits")
         return "-".join(parts)
 
     @property
     def parameters(self) -> Loss:
+        hits = (self.k or 5) if self.hits else None
         if self.loss == "lq_loss":
-            return Lq(0.7, None, -100, None)
+            return Lq(0.7, None, -100, None, hits)
         assert self.k is not None
         if self.loss == "hard_svm":
-            return HardSVM(self.k, 1.5, -100, None)
+            return HardSVM(self.k, 1.5, -100, None, hits)
         if self.loss == "smooth_svm_lq":
-            return SmoothSVMLq(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, -100, None)
-        return SmoothSVM(self.k, 0.5, 1.5, self.order, -100, None)
+            return SmoothSVMLq(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, -100, None, hits)
+        return SmoothSVM(self.k, 0.5, 1.5, self.order, -100, None, hits)
 
 
 def name(case: Case, architecture: str) -> str:
@@ -87,6 +91,7 @@ def compile_case(case: Case, architecture: str) -> Entry:
         work=BOTH if case.gradient else FORWARD,
         order=case.order,
         aligned=case.aligned,
+        hits=case.hits,
         config=Config(**asdict(config)),
         registers=code.registers,
         spills=code.spills,
@@ -154,6 +159,8 @@ def _compile(case: Case, config: table.Config, target: GPUTarget) -> MachineCode
             scores,
             torch.zeros(32, dtype=torch.int64),
             case.parameters,
+            margins=torch.zeros(case.n).expand(32, -1) if case.hits else None,
+            hits=torch.zeros(32, 2, dtype=torch.bool) if case.hits else None,
             normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
             losses=torch.zeros(32, dtype=dtype),
             gradient=gradient,

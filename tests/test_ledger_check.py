@@ -20,6 +20,7 @@ ENTRY = Entry(
     work=BOTH,
     order=None,
     aligned=True,
+    hits=False,
     config=Config(rows=1, lanes=128, blocks=8, stream=False, warps=1, registers=128),
     registers=128,
     spills=0,

@@ -26,6 +26,7 @@ _SM_90 = [
     Case(_SMALL, 5, torch.float64),
     Case(_SMALL, 5, torch.float32, aligned=False),
     Case(21841, 5, torch.float32),
+    *(Case(_SMALL, k, t, loss=loss, hits=True) for loss, k in _LOSSES.items() for t in _TYPES),
 ]
 _SM_100 = [
     *(
@@ -38,6 +39,7 @@ _SM_100 = [
     Case(16384, 5, torch.float32),
     Case(_SMALL, 1, torch.float32),
     Case(_SMALL, 5, torch.float32, gradient=False),
+    Case(_SMALL, 5, torch.float32, hits=True),
 ]
 # Less like sm_90.
 _SM_80 = _GFX942 = [
@@ -66,4 +68,5 @@ KNOWN_TO_SPILL = {
     "sm_80-smooth_svm-n1000-k5-float32",
     "sm_80-smooth_svm-n1000-k5-float32-unaligned",
     "sm_90-smooth_svm-n1000-k5-float32-order2",
+    "sm_100-smooth_svm-n1000-k5-float32-hits",
 }

@@ -47,6 +47,7 @@ class Entry:
     work: str
     order: int | None  # of the Taylor-type gradient
     aligned: bool
+    hits: bool  # with the top-k hits, and a margin for each class
     config: Config
     registers: int
     spills: int
@@ -72,7 +73,8 @@ class Entry:
     @property
     def implementation(self) -> str:
         """Its name in the benchmark suite."""
-        return self.loss if self.order is None else f"{self.loss} taylor"
+        parts = (self.loss, "taylor" * (self.order is not None), "with hits" * self.hits)
+        return " ".join(part for part in parts if part)
 
     @property
     def writes_gradient(self) -> bool:

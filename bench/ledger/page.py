@@ -117,7 +117,8 @@ _COUNTS = {"all": 1, "special": 2, "float64": 2}  # digits
 
 
 def _is_main(entry: Entry) -> bool:
-    usual = entry.aligned and entry.order is None and entry.dtype in ("float32", "bfloat16")
+    plain = entry.aligned and entry.order is None and not entry.hits
+    usual = plain and entry.dtype in ("float32", "bfloat16")
     return usual and entry.work == BOTH and entry.n in (1000, 131072)
 
 

@@ -38,8 +38,8 @@ def run(
 def difficult_rows() -> tuple[Tensor, Tensor, Tensor, list[int], list[int]]:
     """Scores, labels, labels with the wrong ones ignored, rows that have to be NaN, and all others."""
     torch.manual_seed(0)
-    scores = torch.randn(13, 21)
-    labels = torch.randint(1, 20, (13,))
+    scores = torch.randn(14, 21)
+    labels = torch.randint(1, 20, (14,))
     scores[0, ::2] = -math.inf
     scores[1, 0] = math.nan
     scores[2, 0] = math.inf
@@ -56,6 +56,10 @@ def difficult_rows() -> tuple[Tensor, Tensor, Tensor, list[int], list[int]]:
     scores[11] = -math.inf
     scores[12] = -math.inf
     scores[12, labels[12]] = 0.5
+    # NaN beside fewer than k others
+    scores[13] = -math.inf
+    scores[13, 0] = math.nan
+    scores[13, labels[13]] = 0.5
     known = labels.clone()
     known[[9, 10]] = -100
-    return scores, labels, known, [1, 2, 5, 6, 7, 9, 10, 11], [0, 3, 4, 8, 12]
+    return scores, labels, known, [1, 2, 5, 6, 7, 9, 10, 11, 13], [0, 3, 4, 8, 12]

@@ -30,7 +30,7 @@ LOSSES = [
 
 
 def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """With ties, masked classes, an ignored label, and NaN."""
+    """With ties, masked classes, an ignored label, and NaN beside a label on top."""
     generator = torch.Generator().manual_seed(0)
     scores = (2 * torch.randn(N, C, generator=generator)).to(dtype)
     labels = torch.randint(C, (N,), generator=generator)
@@ -38,8 +38,10 @@ def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor
     scores[8, ::2] = -math.inf
     labels[8] = 4
     scores[9] = 1
+    labels[9] = 2
     labels[10] = -100
     scores[11, 0] = math.nan
+    labels[11] = scores[11, 1:].argmax() + 1
     return scores, labels
 
 

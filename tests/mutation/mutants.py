@@ -11,6 +11,7 @@ _TAYLOR = "test_kernels.py::test_taylor"
 _LOSSES = "test_losses.py::test_every_layout"
 _HALF = "test_losses.py::test_half_precision"
 _DIFFICULT = "test_losses.py::test_masked_nan_infinite_ignored_and_wrong_labels"
+_DIFFICULT_SMOOTH = "test_kernels.py::test_masked_nan_infinite_ignored_and_wrong_labels"
 _FACTORS = "test_losses.py::test_weight_normalizer_upstream_and_stride"
 _LQ_TRUTH = "test_losses.py::test_lq_against_the_truth"
 _HITS = "test_margins_and_hits.py::test_hits"
@@ -55,7 +56,7 @@ MUTANTS = [
     Mutant("candidates.py", "index % HEIGHT // FOLD * LANES", "index % HEIGHT * LANES", _HALF),
     Mutant("candidates.py", 'tl.where(column == label[:, None], float("-inf"), x)', "x", _LAYOUTS),
     Mutant("lists.py", "x = tl.minimum(lists[j], x)", "x = lists[j]", _LAYOUTS),
-    Mutant("lists.py", 'tl.maximum(x, float("-inf"))', "x", _DIFFICULT),
+    Mutant("lists.py", "len(lists) < DEPTH:", "len(lists) < DEPTH - 1:", _LAYOUTS),
     Mutant("lists.py", "b[SIZE - 1 - i]", "b[i]", _LAYOUTS),
     Mutant("lists.py", "i + DISTANCE < SIZE:", "i + DISTANCE < SIZE - 1:", _LAYOUTS),
     Mutant("top.py", "candidates[i] > floor[:, None]", "candidates[i] >= floor[:, None]", _LAYOUTS),
@@ -119,7 +120,9 @@ MUTANTS = [
     Mutant("loss.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
     Mutant("loss.py", "(label < n)", "(label <= n)", _DIFFICULT),
     Mutant("loss.py", "label % LANES // VEC * VEC + label % SLOTS", "label % LANES", _HALF),
-    Mutant("loss.py", "+ 0.0 * largest\n    if not STREAM", "\n    if not STREAM", _DIFFICULT),
+    Mutant(
+        "loss.py", "+ 0.0 * largest\n    if not STREAM", "\n    if not STREAM", _DIFFICULT_SMOOTH
+    ),
     Mutant("loss.py", "r = select.where(taken[s], before, r)", "r = r", _LAYOUTS),
     Mutant("loss.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
     Mutant(
@@ -128,12 +131,14 @@ MUTANTS = [
         "(p - s_y)) * inverse",
         _LAYOUTS,
     ),
-    Mutant("loss.py", "trivial = 0.0 * (r[0] + r[1] + s_y)", "trivial = 0.0 * s_y", _DIFFICULT),
+    Mutant(
+        "loss.py", "trivial = 0.0 * (r[0] + r[1] + s_y)", "trivial = 0.0 * s_y", _DIFFICULT_SMOOTH
+    ),
     Mutant(
         "loss.py",
         "svm_g = share * tl.where(few, trivial, svm_g / K)",
         "svm_g = share * svm_g / K",
-        _DIFFICULT,
+        _DIFFICULT_SMOOTH,
     ),
     Mutant("loss.py", "tl.where(loss > 0, 1.0", "tl.where(loss >= 0, 1.0", _DIFFICULT),
     Mutant("loss.py", "(p, g / tl.maximum(n_ties, 1.0))", "(p, g)", _LOSSES),
@@ -141,7 +146,7 @@ MUTANTS = [
         "loss.py",
         "tl.where(total == 0, lq_g, lq_g / total)",
         "lq_g / total",
-        "test_losses.py::test_one_class",
+        _DIFFICULT,
     ),
     Mutant(
         "loss.py",

@@ -32,7 +32,9 @@ def failing_test(mutant: Mutant) -> str | None:
     with TemporaryDirectory() as name:
         root = _copy_to(Path(name))
         mutant.apply(root)
-        return _first_failure(root, f"tests/interpreted/{mutant.first}", *_ALL)
+        # one pytest would take all in the order of the directory
+        first = _first_failure(root, f"tests/interpreted/{mutant.first}")
+        return first or _first_failure(root, *_ALL)
 
 
 def _copy_to(root: Path) -> Path:
@@ -62,7 +64,9 @@ def _first_failure(root: Path, *tests: str) -> str | None:
         return None
     if finished.returncode < 0:
         return "a crash"
-    found = re.search(r"^(?:FAILED|ERROR) tests/(?:interpreted|fuzz)/(\S+)", finished.stdout, re.M)
+    found = re.search(
+        r"^(?:FAILED|ERROR) tests/(?:interpreted|fuzz)/([^\s\[]+)", finished.stdout, re.M
+    )
     if found is None:
         raise RuntimeError(finished.stdout + finished.stderr)
     return found[1]

@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
 import triton
 
-from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
+from bench.ledger.cases import KNOWN_TO_SPILL, TESTED
 from bench.ledger.check import broken_promises, regressions
 from bench.ledger.entry import Entry, load_ledger
 from bench.ledger.pool import compiling
@@ -26,11 +26,11 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Entry]]
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    with compiling(JOBS[name] for name in names) as entries:
-        yield lambda name: entries[JOBS[name]].result()
+    with compiling(TESTED[name] for name in names) as entries:
+        yield lambda name: entries[TESTED[name]].result()
 
 
-@pytest.mark.parametrize("name", [name for name in JOBS if name not in KNOWN_TO_SPILL])
+@pytest.mark.parametrize("name", [name for name in TESTED if name not in KNOWN_TO_SPILL])
 def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
     broken = broken_promises(compiled(name))
     assert not broken, "\n".join(broken)
@@ -39,7 +39,7 @@ def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
 @pytest.mark.skipif(
     triton.__version__ != LEDGER.triton, reason=f"the ledger is for Triton {LEDGER.triton}"
 )
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", TESTED)
 def test_no_worse_than_the_ledger_says(name, compiled):
     worse = regressions(LEDGER.entries[name], compiled(name))
     assert not worse, "\n".join(worse)

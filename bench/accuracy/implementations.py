@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bench.accuracy.points import Point
 from triton_topk import reference
 from triton_topk.backends import FUSED_MAX_K
+from triton_topk.parameters import Lq, SmoothSVM
 
 Result = tuple[Tensor, Tensor]
 """Losses (N,) and the gradient (N, C) of their sum."""
@@ -60,9 +61,10 @@ def _import(package: str) -> None:
 def _smooth_svm(backend: str, *, taylor: bool = False) -> Callable[[Tensor, Tensor, Point], Result]:
     def run(scores: Tensor, labels: Tensor, point: Point) -> Result:
         order = 1 + point.k // 5 if taylor else None
+        loss = SmoothSVM(point.k, point.tau, point.margin, order, -100, backend)
         # the operator under reduction "sum", which also gives the single losses
-        losses, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, point.k, point.tau, point.margin, order, -100, backend
+        losses, _, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
+            scores, labels, None, None, None, *loss
         )
         return losses, gradient
 
@@ -71,8 +73,8 @@ def _smooth_svm(backend: str, *, taylor: bool = False) -> Callable[[Tensor, Tens
 
 def _cross_entropy_by_lq(backend: str) -> Callable[[Tensor, Tensor, Point], Result]:
     def run(scores: Tensor, labels: Tensor, point: Point) -> Result:
-        losses, gradient = torch.ops.triton_topk.lq_loss_with_gradient(
-            scores, labels, None, None, 0.0, None, -100, backend
+        losses, _, gradient = torch.ops.triton_topk.lq_loss_with_gradient(
+            scores, labels, None, None, None, *Lq(0.0, None, -100, backend)
         )
         return losses, gradient
 

@@ -38,7 +38,9 @@ def test_second_derivative(loss: Loss, reduction: str) -> None:
     def of_scores(scores: Tensor) -> Tensor:
         return loss(scores, LABELS, reduction=reduction, **OPTIONS)
 
-    assert torch.autograd.gradgradcheck(of_scores, scores_in_float64().requires_grad_())
+    assert torch.autograd.gradgradcheck(
+        of_scores, scores_in_float64().requires_grad_(), fast_mode=True
+    )
 
 
 def test_third_derivative() -> None:
@@ -46,7 +48,9 @@ def test_third_derivative() -> None:
         loss = Loss("smooth_svm", k=2)(scores, LABELS, reduction="sum")
         return torch.autograd.grad(loss, scores, create_graph=True)[0]
 
-    assert torch.autograd.gradgradcheck(derivative, scores_in_float64().requires_grad_())
+    assert torch.autograd.gradgradcheck(
+        derivative, scores_in_float64().requires_grad_(), fast_mode=True
+    )
 
 
 def test_the_second_derivative_of_the_taylor_gradient_is_that_of_the_exact_one() -> None:

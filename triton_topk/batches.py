@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from triton_topk import eager
+from triton_topk.labels import read
 from triton_topk.tensors import accumulation_dtype
 
 
@@ -45,15 +46,19 @@ def rows(
 ) -> Rows:
     """Of tensors with the batches first."""
     n = scores.shape[-1]
-    factor = (labels != ignore_index).to(accumulation_dtype(scores.dtype))
-    label = labels.clamp(0, n - 1)
-    if weight is not None:
-        factor = factor * weight.gather(1, label)
-    if normalizer is not None:
-        factor = factor / normalizer.unsqueeze(1)
-    if margins is not None:
-        margins = margins.gather(2, label.unsqueeze(2)).reshape(-1, 1).expand(-1, n)
-    return Rows((scores.reshape(-1, n), labels.reshape(-1), None, margins, None), factor)
+    labelled = read(
+        labels,
+        n,
+        accumulation_dtype(scores.dtype),
+        ignore_index=ignore_index,
+        weight=weight,
+        margins=margins,
+        normalizer=None if normalizer is None else normalizer.unsqueeze(1),
+    )
+    margin = labelled.margin
+    if margin is not None:
+        margin = margin.reshape(-1, 1).expand(-1, n)
+    return Rows((scores.reshape(-1, n), labels.reshape(-1), None, margin, None), labelled.factor)
 
 
 def sum_of_weights_of_batches(

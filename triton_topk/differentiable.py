@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triton_topk import reference
+from triton_topk.labels import read
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM
 from triton_topk.tensors import accumulation_dtype
 
@@ -47,17 +48,20 @@ def _losses(
     margins: Tensor | None,
     normalizer: Tensor | None,
 ) -> Tensor:
-    active = labels != loss.ignore_index
-    known = active & (labels >= 0) & (labels < scores.shape[1])
-    label = labels.where(known, 0)
+    labelled = read(
+        labels,
+        scores.shape[1],
+        torch.float64,
+        ignore_index=loss.ignore_index,
+        weight=weight,
+        margins=margins,
+        normalizer=normalizer,
+    )
+    active, known, label = labelled.active, labelled.known, labelled.label.squeeze(1)
     # an ignored row counts for nothing, whatever it holds
     rows = scores.double().where(active.unsqueeze(1), 0)
-    margin = 0.0 if margins is None else margins.gather(1, label.unsqueeze(1))[:, 0].double()
-    factor = known.where(known | ~active, torch.nan).double()
-    if weight is not None:
-        factor = factor * weight.double()[label]
-    if normalizer is not None:
-        factor = factor / normalizer
+    margin = 0.0 if labelled.margin is None else labelled.margin.double()
+    factor = labelled.factor.masked_fill(active & ~known, torch.nan)
     out = torch.where(active, _of_rows(loss, rows, label, margin) * factor, 0)
     return out.to(accumulation_dtype(scores.dtype))
 

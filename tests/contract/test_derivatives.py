@@ -108,7 +108,8 @@ def test_grad(loss: Loss, reduction: str, dtype: torch.dtype) -> None:
 
 
 @every_loss
-def test_per_sample_gradients(loss: Loss) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_per_sample_gradients(loss: Loss, dtype: torch.dtype) -> None:
     """vmap over the samples of the gradient of a model's parameters, labels and normalizer its own."""
     inputs, labels = random_scores(N, 5), random_labels(N, n=C)
     labels[1] = -100
@@ -120,7 +121,7 @@ def test_per_sample_gradients(loss: Loss) -> None:
         parameters: dict[str, Tensor], x: Tensor, label: Tensor, normalizer: Tensor
     ) -> Tensor:
         scores = torch.func.functional_call(layer, parameters, (x,))
-        return loss(scores, label, weight=WEIGHT.float(), normalizer=normalizer)
+        return loss(scores, label, weight=WEIGHT.to(dtype), normalizer=normalizer)
 
     found = vmap(grad(of_sample), in_dims=(None, 0, 0, 0))(parameters, inputs, labels, normalizers)
     for i in range(N):

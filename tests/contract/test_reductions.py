@@ -57,6 +57,17 @@ def test_ignored_rows_count_for_nothing_whatever_they_hold(loss, dtype, reductio
 
 
 @every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_ignored_rows_have_the_weight_of_no_class(loss, reduction, bad):
+    scores, labels = random_scores(4, 11), torch.tensor([3, -100, 9, 3])
+    weight = torch.ones(11)
+    weight[[0, 10]] = bad
+    found = loss.with_gradient(scores, labels, weight=weight, reduction=reduction)
+    torch.testing.assert_close(found, loss.with_gradient(scores, labels, reduction=reduction))
+
+
+@every_loss
 def test_ignore_index_that_is_a_class(loss):
     scores, labels = random_scores(4, 11), torch.tensor([3, 2, 10, 2])
     scores[0, [0, 2, 7]] = 9

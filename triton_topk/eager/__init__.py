@@ -10,6 +10,7 @@ from torch import Tensor
 
 from triton_topk.eager import hard_svm, joint, lq, smooth_svm
 from triton_topk.eager.rows import Rows, label_hits, padded, prepare
+from triton_topk.labels import counted_weights
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 # Each fills rows.out with the gradient times rows.scale, and returns the losses (N,).
@@ -85,5 +86,5 @@ def sum_of_weights(
     counted = labels != ignore_index
     if weight is None:
         return counted.sum(-1, dtype=dtype)
-    weights = weight.to(dtype).gather(-1, labels.clamp(0, weight.shape[-1] - 1))
-    return torch.where(counted, weights, 0).sum(-1)
+    label = labels.clamp(0, weight.shape[-1] - 1)
+    return counted_weights(counted, label, weight, dtype).sum(-1)

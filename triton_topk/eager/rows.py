@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from triton_topk.labels import read
+
 
 class Rows(NamedTuple):
     """The scores of the classes other than the label, and where their gradient goes."""
@@ -34,31 +36,27 @@ def prepare(
     out: Tensor | None,
 ) -> tuple[Rows, Tensor]:
     """The rows of `others`, at first all scores (N, width >= n), and the factor of each loss (N,)."""
-    dtype = others.dtype
-    active = labels != ignore_index
-    # Labels on the CPU have been checked, and looking at them waits for nothing: most batches need no masks.
-    masked = labels.device.type != "cpu" or not active.all()
-    label = labels
+    active, known, masked, label, factor, own_margin = read(
+        labels,
+        n,
+        others.dtype,
+        ignore_index=ignore_index,
+        weight=weight,
+        margins=margins,
+        normalizer=normalizer,
+        # those on a GPU have not been, and looking at them would wait for it
+        checked=labels.device.type == "cpu",
+    )
     if masked:
-        known = active & (labels >= 0) & (labels < n)
-        label = labels.where(known, 0)
         # an ignored row is a row of masked classes, whatever it holds
         others.masked_fill_(~active.unsqueeze(1), -math.inf)
-    label = label.unsqueeze(1)
-    s_y = others.gather(1, label)[:, 0]
+    s_y = others.gather(1, label).squeeze(1)
     s_y = s_y.masked_fill(s_y == math.inf, math.nan)
     if masked:
         s_y = s_y.masked_fill(~known, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
-    margin: Tensor | float = 0.0
-    if margins is not None:
-        margin = margins.gather(1, label)[:, 0].double().masked_fill(~active, 0)
+    margin = 0.0 if own_margin is None else own_margin.double()
 
-    factor = active.to(dtype)
-    if weight is not None:
-        factor = factor * weight.to(dtype)[label[:, 0]]
-    if normalizer is not None:
-        factor = factor / normalizer
     scale = None
     if out is not None:
         scale = factor

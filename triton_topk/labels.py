@@ -1,0 +1,56 @@
+"""What the labels of rows decide: which rows count, their classes, the factors of their losses, their margins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Labelled(NamedTuple):
+    """Rows (..., N)."""
+
+    active: Tensor  # not ignored
+    known: Tensor  # active and of a class
+    masked: bool  # some row may not be known
+    label: Tensor  # (..., N, 1), the class, or 0
+    factor: Tensor  # of the loss; 0 if ignored
+    margin: Tensor | None  # beside the loss's own; 0 if ignored
+
+
+def read(
+    labels: Tensor,
+    n: int,
+    dtype: torch.dtype,
+    *,
+    ignore_index: int,
+    weight: Tensor | None,
+    margins: Tensor | None,
+    normalizer: Tensor | None,
+    checked: bool = False,
+) -> Labelled:
+    """Of labels (..., N) for n classes, with weight (..., C), margins (..., N, C) and a normalizer () or (..., 1).
+
+    Checked labels are of a class or ignored, and may be looked at.
+    """
+    active = labels != ignore_index
+    known, label = active, labels
+    # most batches need no masks
+    masked = not (checked and active.all())
+    if masked:
+        known = active & (labels >= 0) & (labels < n)
+        label = labels.where(known, 0)
+    factor = active.to(dtype) if weight is None else counted_weights(active, label, weight, dtype)
+    if normalizer is not None:
+        factor = factor / normalizer
+    label = label.unsqueeze(-1)
+    margin = None
+    if margins is not None:
+        margin = margins.gather(-1, label).squeeze(-1).masked_fill(~active, 0)
+    return Labelled(active, known, masked, label, factor, margin)
+
+
+def counted_weights(active: Tensor, label: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight of each label (..., N) out of (..., C); 0 if ignored."""
+    return torch.where(active, weight.to(dtype).gather(-1, label), 0)

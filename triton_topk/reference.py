@@ -199,12 +199,16 @@ def exact_smooth_svm(
             return trivial, [trivial] * len(row)
 
         temperature = mp.mpf(tau)
-        e = [mp.exp(mp.mpf(row[i]) / (k * temperature)) for i in others]
-        before = _polynomials(e, k, mp.one)
-        after = _polynomials(e[::-1], k, mp.one)[::-1]
+        # Of n others sigma_i(e) is sigma_{n-i}(1/e) times the product of e.  So e and k may be 1/e and n + 1 - k, if
+        # the logarithm of sigma_k/sigma_{k-1} changes its sign: the smaller of the two takes less time.
+        degree = min(k, len(others) + 1 - k)
+        sign = 1 if degree == k else -1
+        e = [mp.exp(sign * mp.mpf(row[i]) / (k * temperature)) for i in others]
+        before = _polynomials(e, degree, mp.one)
+        after = _polynomials(e[::-1], degree, mp.one)[::-1]
         sigma = after[0]
         own = mp.mpf(row[label]) / (k * temperature)
-        z = margin / temperature + mp.log(sigma[k] / sigma[k - 1]) - own
+        z = margin / temperature + sign * mp.log(sigma[degree] / sigma[degree - 1]) - own
         g = 1 / (1 + mp.exp(-z))
         gradient = [mp.zero] * len(row)
         gradient[label] = -g / k
@@ -215,11 +219,11 @@ def exact_smooth_svm(
                 # A recursion that divides e_i out of sigma would cancel; this adds positive terms.
                 a, b, c = (
                     mp.fdot(left[: j + 1], right[j::-1]) if j >= 0 else mp.zero
-                    for j in (k - 2, k - 1, k)
+                    for j in (degree - 2, degree - 1, degree)
                 )
                 # P_k - P_{k-1} as P_k (1 - P_{k-1}) - P_{k-1} (1 - P_k). By Newton's inequality
                 # a c <= b^2 (k-1)/k: of all the digits, at most log10(k) are lost.
-                difference[e_i] = e_i * (b * b - a * c) / (sigma[k] * sigma[k - 1])
+                difference[e_i] = e_i * (b * b - a * c) / (sigma[degree] * sigma[degree - 1])
             gradient[i] = g / k * difference[e_i]
         return temperature * mp.log1p(mp.exp(z)), gradient
 

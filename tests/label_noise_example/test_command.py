@@ -22,7 +22,7 @@ from label_noise.runs import Condition, Run
 from label_noise.side_by_side import train
 
 COMMAND = Path(__file__).parents[2] / "examples" / "label_noise.py"
-SHORT = "--data digits --noise-rates 0.4 --fractions 0.25 --seeds 2 --length 20 --workers 1 --out"
+SHORT = "--data digits --noise-rates 0.4 --fractions 0.25 --seeds 2 --length 8 --workers 1 --out"
 
 
 def run_of(**changes):

@@ -96,6 +96,17 @@ def _merge_12(
 
 
 @triton.jit
+def _merge_14(
+    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14,
+    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14,
+):
+    return merge(
+        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14),
+        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14),
+    )
+
+
+@triton.jit
 def _merge_16(
     a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16,
     b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16,
@@ -139,6 +150,8 @@ def merge_lanes(lists, SORTED: tl.constexpr):
         return tl.reduce(lists, 1, _merge_10)
     elif SORTED == 12:
         return tl.reduce(lists, 1, _merge_12)
+    elif SORTED == 14:
+        return tl.reduce(lists, 1, _merge_14)
     elif SORTED == 16:
         return tl.reduce(lists, 1, _merge_16)
     else:

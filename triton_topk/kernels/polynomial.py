@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 # tl.reduce wants a combine function of fixed arity; a degree between two of these is padded.
-REDUCIBLE_DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+REDUCIBLE_DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20)
 
 
 @triton.jit
@@ -87,6 +87,17 @@ def _multiply_12(
 
 
 @triton.jit
+def _multiply_14(
+    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14,
+    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14,
+):
+    return multiply(
+        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14),
+        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14),
+    )
+
+
+@triton.jit
 def _multiply_16(
     a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16,
     b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16,
@@ -133,6 +144,8 @@ def product_over_lanes(r, REDUCIBLE: tl.constexpr):
         product = tl.reduce(padded, 1, _multiply_10)
     elif REDUCIBLE == 12:
         product = tl.reduce(padded, 1, _multiply_12)
+    elif REDUCIBLE == 14:
+        product = tl.reduce(padded, 1, _multiply_14)
     elif REDUCIBLE == 16:
         product = tl.reduce(padded, 1, _multiply_16)
     else:

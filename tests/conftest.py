@@ -41,6 +41,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Kernel]]:
         monkeypatch.setattr(launch, name, kernel)
     for compiled in ("_COMPILED_WEIGHTS", "_COMPILED_SCALE"):
         monkeypatch.setattr(launch, compiled, {})
-    launch._constants.cache_clear()
+    launch._plan.cache_clear()
     yield kernels
-    launch._constants.cache_clear()
+    launch._plan.cache_clear()

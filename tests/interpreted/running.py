@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,10 +11,19 @@ from torch import Tensor
 from triton_topk.kernels.config import Config
 from triton_topk.parameters import Loss
 
-# `blocks` is set for the scores at hand.
+# `blocks` is set for the scores at hand, and `parts` is what there may be at most.
 RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
 STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
 WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
+PARTS = Config(rows=64, lanes=8, blocks=0, stream=False, warps=1, parts=3)
+STREAMED_PARTS = replace(PARTS, stream=True)
+LAYOUTS = {
+    "resident": RESIDENT,
+    "stream": STREAM,
+    "wide": WIDE,
+    "parts": PARTS,
+    "streamed parts": STREAMED_PARTS,
+}
 
 
 def run(
@@ -29,10 +39,15 @@ def run(
     losses = torch.full((len(scores),), math.nan, dtype=dtype)
     gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
     if config is not None:
-        blocks = -(-scores.shape[1] // config.lanes)
-        kwargs["config"] = Config(config.rows, config.lanes, blocks, config.stream, config.warps)
+        kwargs["config"] = fit(config, scores.shape[1])
     backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
     return losses, gradient
+
+
+def fit(config: Config, n: int) -> Config:
+    blocks = -(-n // config.lanes)
+    parts = min(config.parts, blocks)
+    return replace(config, blocks=-(-blocks // parts), parts=parts)
 
 
 def difficult_rows() -> tuple[Tensor, Tensor, Tensor, list[int], list[int]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accuracy import assert_promised, errors
 from adversarial import cases
-from running import RESIDENT, STREAM, WIDE, difficult_rows, run
+from running import LAYOUTS, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -62,9 +62,10 @@ def test_float64(k: int, n: int) -> None:
         assert e.gradient <= 1e-12, e
 
 
-@pytest.mark.parametrize("config", [RESIDENT, STREAM, WIDE], ids=["resident", "stream", "wide"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 40), (5, 16), (5, 70), (16, 33)])
-def test_every_layout(k: int, n: int, config: Config) -> None:
+def test_every_layout(k: int, n: int, layout: str) -> None:
+    config = LAYOUTS[layout]
     torch.manual_seed(k + n)
     scores = torch.randn(5, n)
     labels = torch.randint(n, (5,))
@@ -108,7 +109,7 @@ def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:
     scores, labels, known, poisoned, clean = difficult_rows()
     for k in (1, 5):
         expected_losses, expected = run(eager, scores, known, svm(k))
-        for config in (RESIDENT, STREAM):
+        for config in LAYOUTS.values():
             losses, gradient = run(launch, scores, labels, svm(k), config)
             assert losses[poisoned].isnan().all()
             assert gradient[poisoned].isnan().all()

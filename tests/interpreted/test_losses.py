@@ -9,7 +9,7 @@ import pytest
 import torch
 from accuracy_lq import assert_promised, errors
 from adversarial_lq import QS, cases
-from running import RESIDENT, STREAM, difficult_rows, run
+from running import LAYOUTS, difficult_rows, run
 from torch import Tensor
 
 import triton_topk
@@ -86,9 +86,10 @@ def test_a_streamed_sum_of_ever_larger_scores_keeps_its_digits() -> None:
     torch.testing.assert_close(gradient.double(), true_gradient, rtol=1e-5, atol=1e-30)
 
 
-@pytest.mark.parametrize("config", [None, RESIDENT, STREAM], ids=["table", "resident", "stream"])
+@pytest.mark.parametrize("layout", [None, *LAYOUTS])
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
-def test_every_layout(loss: Loss, config: Config | None) -> None:
+def test_every_layout(loss: Loss, layout: str | None) -> None:
+    config = None if layout is None else LAYOUTS[layout]
     torch.manual_seed(0)
     for n in (6, 70):
         scores = torch.randn(7, n) * 3
@@ -131,7 +132,7 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
 def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss) -> None:
     scores, labels, known, poisoned, clean = difficult_rows()
     expected_losses, expected = run(eager, scores, known, loss)
-    for config in (RESIDENT, STREAM):
+    for config in LAYOUTS.values():
         losses, gradient = run(launch, scores, labels, loss, config)
         assert losses[poisoned].isnan().all()
         assert gradient[poisoned].isnan().all()

@@ -6,11 +6,10 @@ import math
 
 import pytest
 import torch
-from running import RESIDENT, STREAM, run
+from running import LAYOUTS, PARTS, RESIDENT, run
 
 from triton_topk import eager
 from triton_topk.kernels import launch
-from triton_topk.kernels.config import Config
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 # numpy's, of infinite scores
@@ -46,15 +45,15 @@ def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("config", [RESIDENT, STREAM], ids=["resident", "stream"])
-def test_hits(loss: Loss, config: Config) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_hits(loss: Loss, layout: str) -> None:
     scores, labels = rows()
     order = scores.sort(dim=1, descending=True, stable=True).indices
     hit = order == labels.unsqueeze(1)
     expected = torch.stack((hit[:, 0], hit[:, : loss.hits].any(1)), 1)
     expected[[10, 11]] = False
     hits = ~expected
-    run(launch, scores, labels, loss, config, hits=hits)
+    run(launch, scores, labels, loss, LAYOUTS[layout], hits=hits)
     assert hits.tolist() == expected.tolist()
 
 
@@ -86,7 +85,8 @@ def test_margins(loss: Loss, of: str) -> None:
     scores, labels = rows()
     margins = MARGINS[of].expand(N, C)
     expected = run(eager, scores, labels, loss, margins=margins)
-    found = run(launch, scores, labels, loss, RESIDENT, margins=margins)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+    for config in (RESIDENT, PARTS):
+        found = run(launch, scores, labels, loss, config, margins=margins)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     without = run(eager, scores, labels, loss)
     assert not torch.equal(expected[0][:8], without[0][:8])

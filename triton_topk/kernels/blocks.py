@@ -23,7 +23,7 @@ def load(here, offset, column, n, ACC: tl.constexpr, MASKED: tl.constexpr):
 def split(x, PARTS: tl.constexpr):
     """[ROWS, GROUP * PARTS] as the PARTS adjacent columns [ROWS, GROUP] of each lane, in order."""
     parts = (x,)
-    for _ in tl.static_range(5):
+    for _ in tl.static_range(6):
         if len(parts) < PARTS:
             even = ()
             odd = ()

@@ -12,6 +12,9 @@ _WARP = 32
 _MAX_WARPS = 16
 _REGISTERS = 65536  # of a multiprocessor
 _MAX_CANDIDATES = 32  # a lane's
+_LONG = 2048
+_PART = 16_384  # scores
+_MAX_PARTS = 256
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class Config:
 
     rows: int  # rows a program
     lanes: int  # columns a block
-    blocks: int  # blocks a row
+    blocks: int  # blocks a row, or a part of it
     stream: bool  # read the row once a phase instead of keeping it in registers
     warps: int
     registers: int | None = None  # a lane's, at most
+    parts: int = 1  # of a row too long for one program
 
 
 def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Config:
@@ -31,25 +35,30 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
     mixed: two losses of the same scores, which both have to be weighed again for the gradient.
     """
-    vector = _VECTOR_BYTES // dtype.itemsize
-    # Scores a lane: with what else a lane needs they fill its registers, and the more there are, the less
-    # weighs what a row does once.
-    scores = 64 if degree <= 5 and not mixed else 32
-    if dtype == torch.float64:
-        scores = 16
+    size = dtype.itemsize
+    vector = _VECTOR_BYTES // size
+    # Where the registers hold the scores, no more is run for them than where they are read again, from a cache, in each
+    # phase.  But those leave registers to more scores a lane, of which what a row does once is shared by more.
+    long = n > _LONG
+    stream = degree > 5 or mixed or size == 8 or (size == 2 and long)
+    scores = {8: 32, 4: 64, 2: 128 if long else 64}[size]
     warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), _MAX_WARPS)
-    stream = n > scores * _WARP * warps or degree > 10
+    in_parts = n > scores * _WARP * warps
+    if in_parts:
+        warps = min(_PART // (scores * _WARP), 8)
     tile = warps * _WARP * vector
     # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
     # lanes as leave each a few.
     few_candidates = math.isqrt(2 * n * degree // 5)
     least = max(4 * vector, *map(_power_of_two, (_ceil_div(n * vector, scores), few_candidates)))
-    lanes = tile if stream else min(tile, least)
-    registers = None
-    if degree <= 10 and dtype != torch.float64:
-        # 128 keep 16 warps resident; vectors of 8 scores and two losses need a few more, if there are
-        registers = min(168 if mixed or vector == 8 else 128, _REGISTERS // (warps * _WARP))
-    return Config(tile // lanes, lanes, _ceil_div(n, lanes), stream, warps, registers)
+    lanes = tile if in_parts else min(tile, least)
+    blocks = _ceil_div(n, lanes)
+    # a function of n alone, so that a row's bits do not depend on the batch
+    parts = _ceil_div(blocks * vector, scores) if in_parts else 1
+    # 128 keep 16 warps resident; vectors of 8 scores in registers, and long polynomials, need a few more, if there are
+    most = 168 if degree > 10 or (size == 2 and not stream) else 128
+    registers = min(most, _REGISTERS // (warps * _WARP)) if size < 8 else None
+    return Config(tile // lanes, lanes, _ceil_div(blocks, parts), stream, warps, registers, parts)
 
 
 def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
@@ -63,7 +72,11 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
     largest = math.comb(scores, min(degree, scores // 2))
     per_column = max(1, vector // 4)
     candidates = top * _power_of_two(config.blocks * per_column) * vector // config.lanes
-    return largest < torch.finfo(torch.float32).max / 100 and candidates <= _MAX_CANDIDATES
+    return (
+        largest < torch.finfo(torch.float32).max / 100
+        and candidates <= _MAX_CANDIDATES
+        and config.parts <= _MAX_PARTS
+    )
 
 
 def for_waves_of_64(config: Config) -> Config:

@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from triton_topk.kernels.loss import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
 from triton_topk.kernels.weights import weights_kernel
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.tensors import accumulation_dtype
 
 _WEIGHTS = {"SHARE": 16384, "BLOCK": 2048, "num_warps": 8, "enable_fp_fusion": True}
 _SCALE = {"BLOCK": 4096, "num_warps": 8, "enable_fp_fusion": True}
@@ -23,16 +24,16 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype) -> bool:
     """Whether the kernel can hold rows of n scores."""
-    parts = _parts(loss, n, dtype)
-    return table.in_range(choose(loss, n, dtype), parts["TOP"], parts["DEGREE"], dtype)
+    what = _what(loss, n, dtype)
+    return table.in_range(choose(loss, n, dtype), what["TOP"], what["DEGREE"], dtype)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
     """The configuration for rows of n scores, for warps of 32."""
-    parts = _parts(loss, n, dtype)
-    degree = max(parts["DEGREE"], parts["K"])
-    return table.choose(n, degree, dtype, mixed=parts["SMOOTH"] and parts["LQ"])
+    what = _what(loss, n, dtype)
+    degree = max(what["DEGREE"], what["K"])
+    return table.choose(n, degree, dtype, mixed=what["SMOOTH"] and what["LQ"])
 
 
 def run(
@@ -59,32 +60,39 @@ def run(
         return
     stride = scores.stride(0)
     aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
-    rows, constants, compiled = _constants(loss, n, scores.dtype, aligned, config)
-    _launch(
-        loss_kernel,
-        _ceil_div(n_rows, rows),
-        (
-            scores,
-            labels.contiguous(),
-            None if weight is None else weight.contiguous(),
-            margins,
-            normalizer,
-            upstream,
-            losses,
-            hits,
-            gradient,
-        ),
-        (
-            n_rows,
-            n,
-            stride,
-            *((0, 0) if margins is None else margins.stride()),
-            0 if upstream is None else upstream.stride(0),
-            loss.ignore_index,
-        ),
-        constants,
-        compiled,
+    plan = _plan(loss, n, scores.dtype, aligned, config)
+    n_programs = _ceil_div(n_rows, plan.rows)
+    labels = labels.contiguous()
+    summaries = None
+    numbers = (
+        n_rows,
+        n,
+        stride,
+        *((0, 0) if margins is None else margins.stride()),
+        0 if upstream is None else upstream.stride(0),
+        loss.ignore_index,
     )
+    if plan.summary is not None:
+        dtype = accumulation_dtype(scores.dtype)
+        summaries = scores.new_empty((n_rows, plan.parts, plan.numbers), dtype=dtype)
+        tensors = (scores, labels, *[None] * 7, summaries)
+        _launch(loss_kernel, n_programs * plan.parts, tensors, numbers, *plan.summary)
+        if gradient is not None:
+            n_programs *= plan.parts
+    weight = None if weight is None else weight.contiguous()
+    tensors = (
+        scores,
+        labels,
+        weight,
+        margins,
+        normalizer,
+        upstream,
+        losses,
+        hits,
+        gradient,
+        summaries,
+    )
+    _launch(loss_kernel, n_programs, tensors, numbers, *plan.loss)
 
 
 def _launch(
@@ -120,41 +128,54 @@ def _launch(
         compiled[kind] = found, [constants[name] for name in names]
 
 
-@lru_cache(maxsize=1024, typed=True)
-def _constants(
-    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
-) -> tuple[int, dict[str, Any], dict[Any, Any]]:
-    """The rows of a program, what the kernel is given by name, and a place for what is compiled of it.
+class _Plan(NamedTuple):
+    """The launches for rows of one kind: constants of the kernel, and a place for what is compiled of them."""
 
-    aligned: whether all rows start at multiples of 16 bytes.
-    """
+    rows: int  # of a program
+    parts: int  # of a row
+    numbers: int  # of a part's summary
+    summary: tuple[dict[str, Any], dict[Any, Any]] | None
+    loss: tuple[dict[str, Any], dict[Any, Any]]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _plan(
+    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
+) -> _Plan:
+    """aligned: whether all rows start at multiples of 16 bytes."""
     if config is None:
         config = choose(loss, n, dtype)
         if torch.version.hip:
             config = table.for_waves_of_64(config)
-    parts = _parts(loss, n, dtype)
+    what = _what(loss, n, dtype)
     vector = 16 // dtype.itemsize
     constants = {
-        **parts,
+        **what,
         "ROWS": config.rows,
         "LANES": config.lanes,
         "BLOCKS": config.blocks,
-        "SCALED": math.comb(n - 1, parts["DEGREE"]) > 1e30,
-        "SORTED": table.reducible_degree(parts["TOP"]),
+        "SCALED": math.comb(n - 1, what["DEGREE"]) > 1e30,
+        "SORTED": table.reducible_degree(what["TOP"]),
         "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
         "ALIGN_ROWS": vector if aligned else 1,
         "ALIGN_N": math.gcd(n, vector),
         "STREAM": config.stream,
+        "PARTS": config.parts,
+        "FINISH": False,
         "num_warps": config.warps,
         "enable_fp_fusion": True,
     }
     if config.registers is not None:
         constants["maxnreg"] = config.registers
-    return config.rows, constants, {}
+    numbers = 2 * what["TOP"] + what["DEGREE"] + 3
+    if config.parts == 1:
+        return _Plan(config.rows, 1, numbers, None, (constants, {}))
+    finish = constants | {"STREAM": True, "FINISH": True}
+    return _Plan(config.rows, config.parts, numbers, (constants, {}), (finish, {}))
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _parts(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
+def _what(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     """The kernel's arguments that say what to compute."""
     out: dict[str, Any] = {
         "SMOOTH": False,

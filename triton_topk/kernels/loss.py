@@ -4,13 +4,25 @@ A row goes through three phases, on scores kept in registers or, if STREAM, read
 accumulate what the losses need of the rest, write the gradient.  SMOOTH, HARD and LQ say which losses take part;
 SMOOTH and LQ together are mixed.  The formulas are in smooth_svm.py and lq.py.  Row quantities have the
 shape [ROWS], scores [ROWS, LANES], what a lane has of its columns or of the candidates [ROWS, GROUP].
+
+Rows too long for one program are read twice, in PARTS: one launch ends with a summary of each part (summary.py),
+the other, FINISH, begins with those of a row.
 """
 
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import blocks, candidates, lq, rank_of_label, select, smooth_svm, top
-from triton_topk.kernels.logistic import logistic, reciprocal
+from triton_topk.kernels import (
+    blocks,
+    candidates,
+    lq,
+    rank_of_label,
+    rows,
+    select,
+    smooth_svm,
+    summary,
+    top,
+)
 from triton_topk.kernels.polynomial import include
 
 
@@ -18,6 +30,33 @@ from triton_topk.kernels.polynomial import include
 def _hard_ties(x, p):
     """1 where x is the k-th largest score; NaN where x is."""
     return tl.where(x == x, (x == p[:, None]).to(x.dtype), x)
+
+
+@triton.jit
+def _include_rest(
+    r,
+    total,
+    ties,
+    x,
+    pivot,
+    p,
+    largest,
+    rate,
+    SMOOTH: tl.constexpr,
+    HARD: tl.constexpr,
+    LQ: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """The polynomial, the sum of exponentials and the number of ties after the scores of a block."""
+    if SMOOTH:
+        e = blocks.split(smooth_svm.weigh(x, pivot, rate), VEC)
+        for i in tl.static_range(VEC):
+            r = include(r, e[i])
+    if HARD:
+        ties += _hard_ties(x, p)
+    if LQ:
+        total += lq.softmax_weight(x, largest[:, None])
+    return r, total, ties
 
 
 @triton.jit
@@ -78,6 +117,7 @@ def loss_kernel(
     losses,
     hits,
     gradient,
+    summaries,  # [row, part, number]
     n_rows: "i64",
     n: "i32",
     scores_stride: "i64",
@@ -111,6 +151,8 @@ def loss_kernel(
     ALIGN_ROWS: tl.constexpr,
     ALIGN_N: tl.constexpr,
     STREAM: tl.constexpr,
+    PARTS: tl.constexpr,
+    FINISH: tl.constexpr,
 ):
     ACC: tl.constexpr = tl.float64 if scores.dtype.element_ty == tl.float64 else tl.float32
     GROUP: tl.constexpr = LANES // VEC
@@ -121,8 +163,14 @@ def loss_kernel(
     # of GROUP lanes, those that merge the candidates' largest values: 8 candidates each
     FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TOP * HEIGHT) // 8))
     NONE: tl.constexpr = 2**30
+    # of a part, those that end within the row whichever part it is
+    WHOLE: tl.constexpr = max(0, BLOCKS - 1 if PARTS == 1 else BLOCKS - 2)
+    PROGRAMS: tl.constexpr = 1 if FINISH and gradient is None else PARTS
     rate = tl.full([1], rate, ACC)
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    part = tl.program_id(0) % PROGRAMS
+    row = (tl.program_id(0) // PROGRAMS).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    # of a row's programs, the one that writes what there is once
+    leads = tl.zeros_like(row) + part == 0
     # what is left of the last program does its last row again
     row = tl.minimum(row, n_rows - 1)
     # known multiples, in terms that the compiler sees through on every target
@@ -130,64 +178,94 @@ def loss_kernel(
     scores_stride = scores_stride // ALIGN_ROWS * ALIGN_ROWS
     column = tl.arange(0, LANES)
     lane = tl.arange(0, GROUP)
-    scores_start = row * scores_stride
-    gradient_start = row * n
-    here = scores + scores_start[:, None] + column[None, :]
+    scores_start = scores + row * scores_stride
 
-    label = tl.load(labels + row).to(tl.int64)
-    active = label != ignore_index
-    known = active & (label >= 0) & (label < n)
-    s_y = tl.load(scores + scores_start + label, mask=known, other=float("nan")).to(ACC)
-    # +inf is NaN, as in cross-entropy; an ignored row is a row of masked classes
-    s_y = tl.where(s_y == float("inf"), float("nan"), s_y)
-    s_y = tl.where(active, s_y, 0.0)
+    label, active, known = rows.load_label(labels, row, n, ignore_index)
+    s_y = rows.load_score(scores_start, label, active, known, ACC)
     if margins is not None:
         of_label = margins + row * margins_row_stride + label * margins_class_stride
         margin += K * tl.load(of_label, mask=known, other=0.0).to(tl.float64)
     label = tl.where(known, label, -1).to(tl.int32)
+    first, width, own, has_own = rows.part_of_row(part, n, label, known, LANES, PARTS)
+    row_scores = (scores_start + first)[:, None]
+    here = row_scores + column[None, :]
 
     # Select: the largest score of each position, the positions with the largest of these, and all their scores.
-    kept = ()
-    firsts = tl.full([ROWS, LANES], float("-inf"), ACC)
-    total = tl.zeros([ROWS, LANES], ACC)
-    if STREAM:
-        for offset in range(0, n, LANES):
-            x = blocks.load(here, offset, column, n, ACC, True)
-            before = firsts
-            firsts = tl.maximum(firsts, x)
-            if LQ:
-                total = lq.include_softmax(total, before, firsts, x)
-    else:
-        for b in tl.static_range(BLOCKS):
-            x = blocks.load(here, b * LANES, column, n, ACC, b == BLOCKS - 1)
-            firsts = tl.maximum(firsts, x)
-            kept = kept + (x,)
-    reference = lq.softmax_reference(firsts)
-    label_at = tl.where(known, label % LANES // VEC * VEC + label % SLOTS, NONE)
-    firsts, positions, few_positions = select.take_positions(
-        blocks.maximum_of_slots(firsts, VEC, SLOTS),
-        label_at,
-        lane * VEC,
-        TOP - 1,
-        HEIGHT,
-        GROUP,
-        FEW,
-        NONE,
-    )
-    taken = ()
-    for s in tl.static_range(SLOTS):
-        taken = taken + (firsts[s] != firsts[s],)
-    row_scores = scores + scores_start[:, None]
-    several, columns = candidates.load(
-        row_scores, positions, label, active, n, GROUP, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
-    )
-    # fewer lanes have less to merge
-    few_lanes = several
-    if FEW < GROUP:
-        few_lanes, _ = candidates.load(
-            row_scores, few_positions, label, active, n, FEW, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
+    if PARTS > 1:
+        NUMBERS: tl.constexpr = TOP + DEGREE + 3
+        STRIDE: tl.constexpr = NUMBERS + TOP
+        summary_start = summaries + row * (PARTS * STRIDE)
+        summary_here = summary_start + part * STRIDE
+    if FINISH:
+        v, r, log2_s, total, ties = summary.load_merged(
+            summary_start,
+            rate,
+            SMOOTH,
+            HARD,
+            LQ,
+            K,
+            TOP,
+            DEGREE,
+            SORTED,
+            REDUCIBLE,
+            SCALED,
+            PARTS,
+            STRIDE,
         )
-    v = select.largest_values(few_lanes, firsts, TOP, SORTED)
+        positions = ()
+        if SMOOTH and TOP > 1 and gradient is not None:
+            positions = summary.load_positions(summary_here + NUMBERS, HEIGHT, TOP, GROUP)
+    else:
+        kept = ()
+        firsts = tl.full([ROWS, LANES], float("-inf"), ACC)
+        if STREAM:
+            for b in range(WHOLE):
+                x = blocks.load(here, b * LANES, column, width, ACC, False)
+                firsts = tl.maximum(firsts, x)
+            for b in tl.static_range(WHOLE, BLOCKS):
+                x = blocks.load(here, b * LANES, column, width, ACC, True)
+                firsts = tl.maximum(firsts, x)
+        else:
+            for b in tl.static_range(BLOCKS):
+                x = blocks.load(here, b * LANES, column, width, ACC, b >= WHOLE)
+                firsts = tl.maximum(firsts, x)
+                kept = kept + (x,)
+        label_at = tl.where(has_own, own % LANES // VEC * VEC + own % SLOTS, NONE)
+        firsts, positions, few_positions = select.take_positions(
+            blocks.maximum_of_slots(firsts, VEC, SLOTS),
+            label_at,
+            lane * VEC,
+            TOP - 1,
+            HEIGHT,
+            GROUP,
+            FEW,
+            NONE,
+        )
+        taken = ()
+        for s in tl.static_range(SLOTS):
+            taken = taken + (firsts[s] != firsts[s],)
+    several, columns = candidates.load(
+        row_scores, positions, own, active, width, GROUP, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
+    )
+    if not FINISH:
+        # fewer lanes have less to merge
+        few_lanes = several
+        if FEW < GROUP:
+            few_lanes, _ = candidates.load(
+                row_scores,
+                few_positions,
+                own,
+                active,
+                width,
+                FEW,
+                TOP,
+                HEIGHT,
+                LANES,
+                FOLD,
+                SLOTS,
+                ACC,
+            )
+        v = select.largest_values(few_lanes, firsts, TOP, SORTED)
     largest = tl.maximum(v[0], lq.LOWEST)
     few = v[K - 1] == float("-inf")
     # 0, or NaN where the largest score is +inf
@@ -196,186 +274,200 @@ def loss_kernel(
         p += blocks.zeros(here, column, 1, ACC)
     floor = v[TOP - 1]
     if hits is not None:
-        rank = rank_of_label.up_to(v, s_y, label, here, column, n, K, LANES, ACC)
+        rank = rank_of_label.up_to(
+            v,
+            s_y,
+            label,
+            scores_start[:, None] + column[None, :],
+            column,
+            n if PARTS == 1 else n * (part == 0).to(tl.int32),
+            K,
+            LANES,
+            ACC,
+        )
 
     # Accumulate, the positions taken by their candidates.
-    r = ()
-    for _ in tl.static_range(DEGREE):
-        r = r + (tl.zeros([ROWS, GROUP], ACC),)
-    ties = tl.zeros([ROWS, LANES], ACC)
-    if STREAM:
-        if LQ:
-            total = total * lq.softmax_weight(reference, largest[:, None])
-        if SMOOTH:
-            pivot = blocks.infinite_where_taken(p, taken, VEC)
-        if SMOOTH or HARD:
-            for offset in range(0, n, LANES):
-                x = blocks.load(here, offset, column, n, ACC, True)
-                if SMOOTH:
-                    e = blocks.split(smooth_svm.weigh(x, pivot, rate), VEC)
-                    for i in tl.static_range(VEC):
-                        r = include(r, e[i])
-                if HARD:
-                    ties += _hard_ties(x, p)
-    else:
-        weighed = ()
-        parts = ()
-        for b in tl.static_range(BLOCKS):
-            if HARD:
-                ties += _hard_ties(kept[b], p)
-            if LQ:
-                e = lq.softmax_weight(kept[b], largest[:, None])
-                total += e
-            if SMOOTH:
-                e = smooth_svm.weigh(kept[b], p[:, None], rate)
-                parts = parts + (blocks.split(e, VEC),)
-            weighed = weighed + (kept[b] if HARD or (SMOOTH and LQ) else e,)
-        kept = weighed
-        if SMOOTH:
-            # slot by slot, for what has been included of a position taken to be dropped at once
-            for s in tl.static_range(SLOTS):
-                before = r
-                for i in tl.static_range(s, VEC, SLOTS):
-                    for b in tl.static_range(BLOCKS):
-                        r = include(r, parts[b][i])
-                r = select.where(taken[s], before, r)
-    if LQ:
-        total = blocks.sum_where_left(total, taken, VEC)
-    if HARD:
-        ties = blocks.sum_where_left(ties, taken, VEC)
-    for i in tl.static_range(len(several)):
-        one = several[i]
-        if SMOOTH:
-            r = smooth_svm.include_rest(r, smooth_svm.weigh(one, p[:, None], rate), one, floor)
-        if HARD:
-            ties += _hard_ties(one, p)
-        if LQ:
-            total += lq.softmax_weight(one, largest[:, None])
-
-    # The losses, and -dL/ds_y of each.
-    loss = tl.zeros([ROWS], ACC)
-    smooth = None
-    hard = None
-    soft = None
-    share = 1.0
-    if LQ:
-        share = tl.full([1], mix, ACC)
-        total = tl.sum(total, axis=1)
-        lq_loss, lq_g = lq.lq_row(
-            total,
-            largest,
-            s_y,
-            tl.full([1], q, tl.float64),
-            tl.full([1], cut, ACC),
-            tl.full([1], truncated, ACC),
-            TRUNCATED,
-        )
-        loss = (1.0 - share) * lq_loss
-        lq_g = (1.0 - share) * lq_g
-    if SMOOTH:
-        r, log2_s = smooth_svm.rest_polynomial(r, K, REDUCIBLE, SCALED)
-        r = (tl.full([ROWS], 1.0, ACC),) + r
-        d = smooth_svm.top_exponents(v, floor, p, log2_s, rate)
-        S = smooth_svm.combine(r, d)
-        u = smooth_svm.ratios(S, tl.exp2(log2_s), K)
-        # in float64: where tau is small, margin + (p - s_y) / k cancels
-        linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
-        svm_loss, svm_g = logistic(linear, reciprocal(u[K - 1]))
-        trivial = 0.0 * (r[0] + r[1] + s_y)
-        loss += share * tl.where(few, trivial, tl.full([1], tau, ACC) * svm_loss.to(ACC))
-        svm_g = share * tl.where(few, trivial, svm_g / K)
-    if HARD:
-        n_ties = tl.sum(ties, axis=1)
-        violation = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) / K
-        # a comparison and a maximum lose NaN
-        trivial = 0.0 * (n_ties + largest)
-        loss = tl.where(violation > 0, violation.to(ACC), 0.0 * s_y) + trivial
-        loss = tl.where(few, trivial + 0.0 * s_y, loss)
-        hard_g = tl.where(loss > 0, 1.0 / K, 0.0 * loss)
-    scale = tl.full([ROWS], 1.0, ACC)
-    if weight is not None:
-        scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
-    if normalizer is not None:
-        scale = scale / tl.load(normalizer).to(ACC)
-    if hits is not None:
-        counted = active & (loss == loss)
-        tl.store(hits + 2 * row, counted & (rank < 1))
-        tl.store(hits + 2 * row + 1, counted & (rank < K))
-    loss = tl.where(active, loss, 0.0) * scale
-
-    # Write the gradient.
-    if gradient is not None:
-        if upstream is not None:
-            scale = scale * tl.load(upstream + row * upstream_stride).to(ACC)
-        g = tl.zeros([ROWS], ACC)
-        if LQ:
-            lq_g = lq_g * scale
-            g = lq_g
-            # 0, or NaN, where no other class is left
-            soft = (largest, tl.where(total == 0, lq_g, lq_g / total))
-        if HARD:
-            g = hard_g * scale
-            hard = (p, g / tl.maximum(n_ties, 1.0))
-        if SMOOTH:
-            svm_g = svm_g * scale
-            g += svm_g
-            coefficients = smooth_svm.gradient_polynomial(u, svm_g, K)
-            if not STREAM:
-                leading = coefficients[K - 1] + blocks.zeros(here, column, 2, ACC)
-                coefficients = coefficients[: K - 1] + (leading,)
-            smooth = (p, coefficients)
-
-        if SMOOTH and TOP > 1:
-            top_gradients, top_columns = top.gradients(
-                several,
-                columns,
-                floor,
-                (r, d, S, u, p, log2_s),
-                soft,
-                svm_g,
-                few,
-                rate,
-                LQ,
-                K,
-                THRESHOLD,
-                NONE,
-            )
-
-        there = gradient + gradient_start[:, None] + column[None, :]
+    if not FINISH:
+        r = ()
+        for _ in tl.static_range(DEGREE):
+            r = r + (tl.zeros([ROWS, GROUP], ACC),)
+        total = tl.zeros([ROWS, LANES], ACC)
+        ties = tl.zeros([ROWS, LANES], ACC)
         if STREAM:
-            for offset in range(0, n, LANES):
-                x = blocks.load(here, offset, column, n, ACC, True)
-                out = _gradient(x, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False)
-                mask = (column < n - offset)[None, :]
-                tl.store(there + offset, out.to(gradient.dtype.element_ty), mask=mask)
+            pivot = blocks.infinite_where_taken(p, taken, VEC) if SMOOTH else p
+            for b in range(WHOLE):
+                x = blocks.load(here, b * LANES, column, width, ACC, False)
+                r, total, ties = _include_rest(
+                    r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
+                )
+            for b in tl.static_range(WHOLE, BLOCKS):
+                x = blocks.load(here, b * LANES, column, width, ACC, True)
+                r, total, ties = _include_rest(
+                    r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
+                )
         else:
+            weighed = ()
+            parts = ()
             for b in tl.static_range(BLOCKS):
-                out = _gradient(
-                    kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
-                ).to(gradient.dtype.element_ty)
-                if b == BLOCKS - 1:
-                    tl.store(there + b * LANES, out, mask=(column < n - b * LANES)[None, :])
-                else:
-                    tl.store(there + b * LANES, out)
-        # what follows overwrites some of these, from other threads
-        tl.debug_barrier()
+                if HARD:
+                    ties += _hard_ties(kept[b], p)
+                if LQ:
+                    e = lq.softmax_weight(kept[b], largest[:, None])
+                    total += e
+                if SMOOTH:
+                    e = smooth_svm.weigh(kept[b], p[:, None], rate)
+                    parts = parts + (blocks.split(e, VEC),)
+                weighed = weighed + (kept[b] if HARD or (SMOOTH and LQ) else e,)
+            kept = weighed
+            if SMOOTH:
+                # slot by slot, for what has been included of a position taken to be dropped at once
+                for s in tl.static_range(SLOTS):
+                    before = r
+                    for i in tl.static_range(s, VEC, SLOTS):
+                        for b in tl.static_range(BLOCKS):
+                            r = include(r, parts[b][i])
+                    r = select.where(taken[s], before, r)
+        if LQ:
+            total = blocks.sum_where_left(total, taken, VEC)
+        if HARD:
+            ties = blocks.sum_where_left(ties, taken, VEC)
+        for i in tl.static_range(len(several)):
+            one = several[i]
+            if SMOOTH:
+                r = smooth_svm.include_rest(r, smooth_svm.weigh(one, p[:, None], rate), one, floor)
+            if HARD:
+                ties += _hard_ties(one, p)
+            if LQ:
+                total += lq.softmax_weight(one, largest[:, None])
+        # of the row
+        log2_s = tl.zeros([ROWS], ACC)
+        total = tl.sum(total, axis=1) if LQ else log2_s
+        ties = tl.sum(ties, axis=1) if HARD else log2_s
+        if SMOOTH:
+            r, log2_s = smooth_svm.rest_polynomial(r, K, REDUCIBLE, SCALED)
+
+    if PARTS > 1 and not FINISH:
+        summary.store(summary_here, v, r, log2_s, total, ties)
         if SMOOTH and TOP > 1:
-            for i in tl.static_range(len(top_gradients)):
-                tl.store(
-                    gradient + gradient_start[:, None] + top_columns[i],
-                    top_gradients[i].to(gradient.dtype.element_ty),
-                    mask=top_columns[i] < n,
+            summary.store_positions(summary_here + NUMBERS, positions, HEIGHT, TOP)
+    else:
+        # The losses, and -dL/ds_y of each.
+        loss, svm_g, hard_g, lq_g, polynomials = rows.losses(
+            v,
+            p,
+            r,
+            log2_s,
+            ties,
+            total,
+            s_y,
+            margin,
+            inverse,
+            rate,
+            tau,
+            q,
+            cut,
+            truncated,
+            mix,
+            SMOOTH,
+            HARD,
+            LQ,
+            TRUNCATED,
+            K,
+        )
+        scale = tl.full([ROWS], 1.0, ACC)
+        if weight is not None:
+            scale = tl.load(weight + label, mask=known, other=0.0).to(ACC)
+        if normalizer is not None:
+            scale = scale / tl.load(normalizer).to(ACC)
+        if hits is not None:
+            counted = active & (loss == loss)
+            tl.store(hits + 2 * row, counted & (rank < 1), mask=leads)
+            tl.store(hits + 2 * row + 1, counted & (rank < K), mask=leads)
+        loss = tl.where(active, loss, 0.0) * scale
+
+        # Write the gradient.
+        if gradient is not None:
+            if upstream is not None:
+                scale = scale * tl.load(upstream + row * upstream_stride).to(ACC)
+            g = tl.zeros([ROWS], ACC)
+            smooth = None
+            hard = None
+            soft = None
+            if LQ:
+                lq_g = lq_g * scale
+                g = lq_g
+                # 0, or NaN, where no other class is left
+                soft = (largest, tl.where(total == 0, lq_g, lq_g / total))
+            if HARD:
+                g = hard_g * scale
+                hard = (p, g / tl.maximum(ties, 1.0))
+            if SMOOTH:
+                svm_g = svm_g * scale
+                g += svm_g
+                coefficients = smooth_svm.gradient_polynomial(polynomials[3], svm_g, K)
+                if not STREAM:
+                    leading = coefficients[K - 1] + blocks.zeros(here, column, 2, ACC)
+                    coefficients = coefficients[: K - 1] + (leading,)
+                smooth = (p, coefficients)
+
+            if SMOOTH and TOP > 1:
+                top_gradients, top_columns = top.gradients(
+                    several,
+                    columns,
+                    v[TOP - 1],
+                    polynomials,
+                    soft,
+                    svm_g,
+                    few,
+                    rate,
+                    LQ,
+                    K,
+                    THRESHOLD,
+                    NONE,
                 )
-        tl.store(gradient + gradient_start + label, (-g).to(gradient.dtype.element_ty), mask=known)
-    # late, where it takes no register from what is above
-    if losses is not None:
-        tl.store(losses + row, loss)
-    if gradient is not None:  # noqa: SIM102 (one is known when this is compiled, the other is not)
-        if tl.min(active.to(tl.int32), axis=0) == 0:
+
+            row_gradient = (gradient + row * n + first)[:, None]
+            there = row_gradient + column[None, :]
+            if STREAM:
+                # several loads before the first store, which they could not pass
+                STEP: tl.constexpr = min(4, triton.next_power_of_2(BLOCKS)) * LANES
+                wide = tl.arange(0, STEP)
+                for offset in range(0, BLOCKS * LANES, STEP):
+                    mask = (wide < width - offset)[None, :]
+                    again = tl.load(row_scores + offset + wide[None, :], mask=mask).to(ACC)
+                    out = _gradient(again, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False)
+                    out = out.to(gradient.dtype.element_ty)
+                    tl.store(row_gradient + offset + wide[None, :], out, mask=mask)
+            else:
+                for b in tl.static_range(BLOCKS):
+                    out = _gradient(
+                        kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
+                    ).to(gradient.dtype.element_ty)
+                    if b == BLOCKS - 1:
+                        tl.store(there + b * LANES, out, mask=(column < width - b * LANES)[None, :])
+                    else:
+                        tl.store(there + b * LANES, out)
+            # what follows overwrites some of these, from other threads
             tl.debug_barrier()
-            for offset in tl.range(0, n, LANES, loop_unroll_factor=1):
-                tl.store(
-                    there + offset,
-                    tl.zeros([ROWS, LANES], gradient.dtype.element_ty),
-                    mask=(column < n - offset)[None, :] & (active == 0)[:, None],
-                )
+            if SMOOTH and TOP > 1:
+                for i in tl.static_range(len(top_gradients)):
+                    tl.store(
+                        row_gradient + top_columns[i],
+                        top_gradients[i].to(gradient.dtype.element_ty),
+                        mask=top_columns[i] < width,
+                    )
+            tl.store(
+                gradient + row * n + first + own, (-g).to(gradient.dtype.element_ty), mask=has_own
+            )
+        # late, where it takes no register from what is above
+        if losses is not None:
+            tl.store(losses + row, loss, mask=leads)
+        if gradient is not None:  # noqa: SIM102 (one is known when this is compiled, the other is not)
+            if tl.min(active.to(tl.int32), axis=0) == 0:
+                tl.debug_barrier()
+                for offset in tl.range(0, width, LANES, loop_unroll_factor=1):
+                    tl.store(
+                        there + offset,
+                        tl.zeros([ROWS, LANES], gradient.dtype.element_ty),
+                        mask=(column < width - offset)[None, :] & (active == 0)[:, None],
+                    )

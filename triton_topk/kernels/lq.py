@@ -22,23 +22,6 @@ def softmax_weight(x, largest):
 
 
 @triton.jit
-def include_softmax(total, before, after, x):
-    """The sum of a lane's exponentials, relative to its largest score rounded up, after x has come.
-
-    before, after: its largest score without and with x.  In whole units the reference moves seldom, and
-    each move leaves less of what the earlier ones have rounded.
-    """
-    before = softmax_reference(before)
-    after = softmax_reference(after)
-    return total * softmax_weight(before, after) + softmax_weight(x, after)
-
-
-@triton.jit
-def softmax_reference(largest):
-    return tl.ceil(tl.maximum(largest, LOWEST))
-
-
-@triton.jit
 def lq_row(total, largest, s_y, q, cut, truncated, TRUNCATED: tl.constexpr):
     """The loss and -dL/ds_y.  q: float64; cut: -log of the truncation, beyond which the loss is `truncated`."""
     minus_log_p, miss = logistic(largest.to(tl.float64) - s_y.to(tl.float64), total)

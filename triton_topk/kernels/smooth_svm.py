@@ -43,15 +43,26 @@ def rest_polynomial(r, K: tl.constexpr, REDUCIBLE: tl.constexpr, SCALED: tl.cons
     """
     log2_s = tl.zeros([r[0].shape[0]], r[0].dtype)
     if SCALED:
-        log2_s = -tl.ceil(tl.log2(tl.maximum(tl.sum(r[0], axis=1) / K, 1.0)))
-        s = tl.exp2(log2_s)
-        power = s
-        scaled = ()
-        for j in tl.static_range(len(r)):
-            scaled = scaled + (r[j] * power[:, None],)
-            power = power * s
-        r = scaled
+        log2_s = log2_scale(r[0], K)
+        r = rescale(r, tl.exp2(log2_s)[:, None])
     return product_over_lanes(r, REDUCIBLE), log2_s
+
+
+@triton.jit
+def log2_scale(first, K: tl.constexpr):
+    """log2 s of rest_polynomial's s, from what the lanes have of r_1."""
+    return -tl.ceil(tl.log2(tl.maximum(tl.sum(first, axis=1) / K, 1.0)))
+
+
+@triton.jit
+def rescale(r, s):
+    """s^j r_j: the polynomial of s e."""
+    power = s
+    out = ()
+    for j in tl.static_range(len(r)):
+        out = out + (r[j] * power,)
+        power = power * s
+    return out
 
 
 @triton.jit

@@ -104,12 +104,13 @@ def test_a_loop_of_unknown_length_runs_once_and_moves_no_data():
         sass.Code.parse(reads).run({})
 
 
-def test_a_loop_may_be_left_by_a_call():
+@pytest.mark.parametrize(("arguments", "times"), [({}, 1), ({0x214: 7}, 5)])
+def test_a_loop_may_be_left_by_a_call(arguments, times):
     left = SASS.replace(
         "@!P0 BRA `(.L_x_1) ;", "@P0 CALL.REL.NOINC `(.L_x_2) ;\n/**/ BRA `(.L_x_1) ;"
     )
-    executed = sass.Code.parse(left.replace("/**/", "        /*0075*/")).run({})
-    assert (executed["MUFU.EX2"], executed["DADD"]) == (1, 1)
+    executed = sass.Code.parse(left.replace("/**/", "        /*0075*/")).run(arguments)
+    assert (executed["MUFU.EX2"], executed["DADD"]) == (times, 1)
 
 
 SELDOM = """

@@ -70,9 +70,9 @@ class Code:
             name = instruction.opcode.split(".")[0]
             if name == "EXIT" and (runs or (runs is None and self._is_seldom(at + 1, None))):
                 return total
-            if name == "CALL" and runs:
+            leaves = name == "CALL" and runs is not False and self._repeats(at + 1, runs)
+            if name == "CALL" and runs and not leaves:
                 raise ValueError(f"cannot follow {instruction}")
-            leaves = name == "CALL" and runs is None and self._repeats(at + 1)
             if leaves or (name == "BRA" and self._is_taken(at, state)):
                 at = self._target(at)
                 continue
@@ -90,12 +90,13 @@ class Code:
         self._check_repetition(at)
         return self._is_seldom(at + 1, target)
 
-    def _repeats(self, at: int) -> bool:
-        """Whether a loop has its end here, out of which the instruction before leads."""
+    def _repeats(self, at: int, leaves: bool | None) -> bool:
+        """Whether a loop has its end here, out of which the instruction before leads; leaves: whether it does."""
         instruction = self.instructions[at]
         if (instruction.guard, instruction.opcode) != ("PT", "BRA") or self._target(at) >= at:
             return False
-        self._check_repetition(at)
+        if leaves is None:
+            self._check_repetition(at)
         return True
 
     def _check_repetition(self, end: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -123,6 +124,24 @@ def test_forward_alone_and_a_row_alone_have_the_same_bits(loss: Loss) -> None:
         alone = run(launch, scores[i : i + 1], labels[i : i + 1], loss, PARTS)
         assert torch.equal(alone[0], losses[i : i + 1])
         assert torch.equal(alone[1], gradient[i : i + 1])
+
+
+def test_coefficients_that_have_to_be_scaled() -> None:
+    k, n = 16, 1300
+    assert math.comb(n - 1, k) > 1e36
+    torch.manual_seed(0)
+    # of three parts one has the largest scores, or all have some
+    offset = torch.zeros(4, n)
+    offset[1, 500:] = 20
+    offset[2] = torch.linspace(0, 30, n)
+    offset[3, ::3] = 100
+    scores, labels = torch.randn(4, n) + offset, torch.tensor([0, 1, n - 1, 650])
+    config = Config(rows=4, lanes=128, blocks=0, stream=True, warps=1, parts=3)
+    losses, gradient = run(launch, scores, labels, SVM._replace(k=k), config)
+    expected = run(eager, scores.double(), labels, SVM._replace(k=k))
+    torch.testing.assert_close(losses.double(), expected[0], rtol=1e-6, atol=0)
+    error = (gradient.double() - expected[1]).abs().amax(1)
+    assert (error <= 1e-6 * expected[1].abs().amax(1)).all()
 
 
 def test_long_rows_are_read_in_parts_of_the_table() -> None:

@@ -19,6 +19,9 @@ _MARGINS = "test_margins_and_hits.py::test_margins"
 _SUM = "test_launch.py::test_sum_of_weights"
 _SCALE = "test_launch.py::test_scale"
 _AUTOGRAD = "test_kernels.py::test_autograd_through_the_kernel"
+_ANY_PART = "test_parts.py::test_label_in_any_part"
+_TIES = "test_parts.py::test_ties_in_several_parts_have_equal_gradients"
+_SCALED_PARTS = "test_parts.py::test_coefficients_that_have_to_be_scaled"
 _SCALED = "test_kernels.py::test_coefficients_that_have_to_be_scaled"
 
 
@@ -84,7 +87,7 @@ MUTANTS = [
         "tl.where(x >= floor[:, None], 0.0, e)",
         _LAYOUTS,
     ),
-    Mutant("smooth_svm.py", "log2_s = -tl.ceil(", "log2_s = tl.ceil(", _SCALED),
+    Mutant("smooth_svm.py", "return -tl.ceil(", "return tl.ceil(", _SCALED),
     Mutant("smooth_svm.py", "power = power * s", "power = power", _SCALED),
     Mutant("smooth_svm.py", "(v[i] - p) * rate + log2_s", "(v[i] - p) * rate", _SCALED),
     Mutant("smooth_svm.py", "a = tl.exp2(-tl.maximum(d, 0.0))", "a = tl.exp2(-d)", _LAYOUTS),
@@ -102,7 +105,6 @@ MUTANTS = [
     ),
     Mutant("smooth_svm.py", "u[K - 1] - u[K - 1 - m]", "u[K - 1] - u[K - m]", _LAYOUTS),
     Mutant("smooth_svm.py", "(total + coefficients", "(total - coefficients", _LAYOUTS),
-    Mutant("lq.py", "total * softmax_weight(before, after)", "total", _LOSSES),
     Mutant("lq.py", "minus_log_p >= cut", "minus_log_p <= cut", _LOSSES),
     Mutant("lq.py", "p_to_q == 1.0, 1.0,", "p_to_q == 1.0, 0.5,", _LQ_TRUTH),
     Mutant("lq.py", "x > 1.0,", "x > 1000.0,", _LQ_TRUTH),
@@ -117,31 +119,31 @@ MUTANTS = [
         "(x == p[:, None]).to(x.dtype), 0.0)",
         _DIFFICULT,
     ),
-    Mutant("loss.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
-    Mutant("loss.py", "(label < n)", "(label <= n)", _DIFFICULT),
-    Mutant("loss.py", "label % LANES // VEC * VEC + label % SLOTS", "label % LANES", _HALF),
+    Mutant("rows.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
+    Mutant("rows.py", "(label < n)", "(label <= n)", _DIFFICULT),
+    Mutant("loss.py", "own % LANES // VEC * VEC + own % SLOTS", "own % LANES", _HALF),
     Mutant(
         "loss.py", "+ 0.0 * largest\n    if not STREAM", "\n    if not STREAM", _DIFFICULT_SMOOTH
     ),
     Mutant("loss.py", "r = select.where(taken[s], before, r)", "r = r", _LAYOUTS),
-    Mutant("loss.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
+    Mutant("rows.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
     Mutant(
-        "loss.py",
+        "rows.py",
         "(p.to(tl.float64) - s_y.to(tl.float64))) * inverse",
         "(p - s_y)) * inverse",
         _LAYOUTS,
     ),
     Mutant(
-        "loss.py", "trivial = 0.0 * (r[0] + r[1] + s_y)", "trivial = 0.0 * s_y", _DIFFICULT_SMOOTH
+        "rows.py", "trivial = 0.0 * (r[0] + r[1] + s_y)", "trivial = 0.0 * s_y", _DIFFICULT_SMOOTH
     ),
     Mutant(
-        "loss.py",
+        "rows.py",
         "svm_g = share * tl.where(few, trivial, svm_g / K)",
         "svm_g = share * svm_g / K",
         _DIFFICULT_SMOOTH,
     ),
-    Mutant("loss.py", "tl.where(loss > 0, 1.0", "tl.where(loss >= 0, 1.0", _DIFFICULT),
-    Mutant("loss.py", "(p, g / tl.maximum(n_ties, 1.0))", "(p, g)", _LOSSES),
+    Mutant("rows.py", "tl.where(loss > 0, 1.0", "tl.where(loss >= 0, 1.0", _DIFFICULT),
+    Mutant("loss.py", "(p, g / tl.maximum(ties, 1.0))", "(p, g)", _LOSSES),
     Mutant(
         "loss.py",
         "tl.where(total == 0, lq_g, lq_g / total)",
@@ -155,12 +157,21 @@ MUTANTS = [
         _FACTORS,
     ),
     Mutant("loss.py", "upstream + row * upstream_stride", "upstream + row", _AUTOGRAD),
-    Mutant(
-        "loss.py",
-        "total = total * lq.softmax_weight(reference, largest[:, None])",
-        "total = total",
-        _LOSSES,
-    ),
+    Mutant("loss.py", "BLOCKS - 1 if PARTS == 1 else BLOCKS - 2", "BLOCKS - 1", _LOSSES),
+    Mutant("loss.py", "n * (part == 0)", "n * (part == 1)", _HITS),
+    Mutant("rows.py", "(label < first + width)", "(label <= first + width)", _ANY_PART),
+    Mutant("rows.py", "label - first, -1)", "label, -1)", _ANY_PART),
+    Mutant("rows.py", "(part + 1) * blocks // PARTS", "part * blocks // PARTS + 1", _LOSSES),
+    Mutant("summary.py", "(v[i] > v[TOP - 1])", "(v[i] >= v[TOP - 1])", _LOSSES),
+    Mutant("summary.py", "(v[i] <= top[TOP - 1]", "(v[i] < top[TOP - 1]", _LOSSES),
+    Mutant("summary.py", "rate - others[DEGREE]", "rate", _SCALED_PARTS),
+    Mutant("summary.py", "exp2(shift + log2_s[:, None])", "exp2(shift)", _SCALED_PARTS),
+    Mutant("summary.py", "e[i] * tl.exp2(log2_s)", "e[i] * tl.exp2(0.0 * log2_s)", _SCALED_PARTS),
+    Mutant("summary.py", "first += e[i]", "first += 0.0 * e[i]", _SCALED_PARTS),
+    Mutant("summary.py", "v[K - 1] == pivot, others", "v[K - 1] <= pivot, others", _TIES),
+    Mutant("summary.py", "(v[i] > v[K - 1])", "(v[i] >= v[K - 1])", _TIES),
+    Mutant("summary.py", "others[DEGREE + 1] * weight", "others[DEGREE + 1]", _LOSSES),
+    Mutant("summary.py", "index < COUNT * HEIGHT", "index < HEIGHT", _LOSSES),
     Mutant("loss.py", "& (active == 0)", "& (active != 0)", _DIFFICULT),
     Mutant("loss.py", "(-g).to(gradient", "g.to(gradient", _LOSSES),
     Mutant("loss.py", "row * margins_row_stride", "row", _MARGINS),

@@ -11,7 +11,7 @@ _VECTOR_BYTES = 16
 _WARP = 32
 _MAX_WARPS = 16
 _REGISTERS = 65536  # of a multiprocessor
-_MAX_CANDIDATES = 32  # a lane's
+_MAX_CANDIDATES = 16  # a lane's; more take minutes to compile
 _LONG = 2048
 _PART = 16_384  # scores
 _MAX_PARTS = 256
@@ -39,12 +39,13 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     vector = _VECTOR_BYTES // size
     # Where the registers hold the scores, no more is run for them than where they are read again, from a cache, in each
     # phase.  But those leave registers to more scores a lane, of which what a row does once is shared by more.
-    long = n > _LONG
-    stream = degree > 5 or mixed or size == 8 or (size == 2 and long)
-    scores = {8: 32, 4: 64, 2: 128 if long else 64}[size]
+    stream = degree > 5 or mixed or size == 8 or (size == 2 and n > _LONG)
+    scores = {8: 32, 4: 64, 2: 128 if n > _LONG and degree <= 10 else 64}[size]
     warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), _MAX_WARPS)
     in_parts = n > scores * _WARP * warps
     if in_parts:
+        # long polynomials: what a part does once is most of its work
+        scores = 128 if degree > 10 else scores
         warps = min(_PART // (scores * _WARP), 8)
     tile = warps * _WARP * vector
     # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
@@ -52,6 +53,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     few_candidates = math.isqrt(2 * n * degree // 5)
     least = max(4 * vector, *map(_power_of_two, (_ceil_div(n * vector, scores), few_candidates)))
     lanes = tile if in_parts else min(tile, least)
+    while lanes < tile and _candidates(top_size(degree, n), n, lanes, vector) > _MAX_CANDIDATES:
+        lanes *= 2
     blocks = _ceil_div(n, lanes)
     # a function of n alone, so that a row's bits do not depend on the batch
     parts = _ceil_div(blocks * vector, scores) if in_parts else 1
@@ -70,8 +73,7 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
     vector = _VECTOR_BYTES // dtype.itemsize
     scores = config.blocks * vector
     largest = math.comb(scores, min(degree, scores // 2))
-    per_column = max(1, vector // 4)
-    candidates = top * _power_of_two(config.blocks * per_column) * vector // config.lanes
+    candidates = _candidates(top, config.blocks * config.lanes, config.lanes, vector)
     return (
         largest < torch.finfo(torch.float32).max / 100
         and candidates <= _MAX_CANDIDATES
@@ -98,6 +100,12 @@ def top_size(k: int, n: int) -> int:
 def reducible_degree(degree: int) -> int | None:
     """The smallest degree not below this one that kernels can reduce; None above all."""
     return next((d for d in REDUCIBLE_DEGREES if d >= degree), None)
+
+
+def _candidates(top: int, n: int, lanes: int, vector: int) -> int:
+    """Of a lane, where rows of n scores have this many of their largest looked for."""
+    height = _power_of_two(_ceil_div(n, lanes) * max(1, vector // 4))
+    return top * height * vector // lanes
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -154,7 +154,7 @@ def _plan(
         "ROWS": config.rows,
         "LANES": config.lanes,
         "BLOCKS": config.blocks,
-        "SCALED": math.comb(n - 1, what["DEGREE"]) > 1e30,
+        "SCALED": math.comb(n - 1, what["DEGREE"]) > 1e36,
         "SORTED": table.reducible_degree(what["TOP"]),
         "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
         "ALIGN_ROWS": vector if aligned else 1,

@@ -66,8 +66,8 @@ def losses(
 ):
     """The loss, -dL/ds_y of the smooth, the hard and the Lq loss, and what Top's gradient needs.
 
-    v: the largest scores of the others, descending; p: the pivot; r, log2_s: the polynomial of the rest; n_ties: how many
-    scores are equal to the k-th largest; total: the sum of exp(s_i - v_1).
+    v: the largest scores of the others, descending; p: the pivot; r, log2_s: the polynomial of the rest; n_ties:
+    how many scores are equal to the k-th largest; total: the sum of exp(s_i - v_1).
     """
     ACC: tl.constexpr = s_y.dtype
     few = v[K - 1] == float("-inf")

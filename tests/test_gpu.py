@@ -63,6 +63,7 @@ SMOOTH_SVM = [
     *((5, n, dtype) for n in WIDTHS for dtype in DTYPES),
     *((k, 1000, dtype) for k in (1, 2, 3, 8, 10, 16) for dtype in (torch.float32, torch.bfloat16)),
     *((16, n, torch.float32) for n in (21, 4096, 131_072)),
+    *((5, 1_048_576, dtype) for dtype in (torch.float32, torch.bfloat16)),
     (20, 1000, torch.float32),
 ]
 OTHERS = [

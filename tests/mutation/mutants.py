@@ -114,7 +114,7 @@ MUTANTS = [
     Mutant("logistic.py", "x = tl.where(x < _UNDERFLOW, _UNDERFLOW, x)", "x = x", _DIFFICULT),
     Mutant("logistic.py", "tl.maximum(log_odds, 0.0)", "log_odds", _LOSSES),
     Mutant(
-        "loss.py",
+        "each_score.py",
         "(x == p[:, None]).to(x.dtype), x)",
         "(x == p[:, None]).to(x.dtype), 0.0)",
         _DIFFICULT,

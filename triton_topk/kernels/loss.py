@@ -15,6 +15,7 @@ import triton.language as tl
 from triton_topk.kernels import (
     blocks,
     candidates,
+    each_score,
     lq,
     rank_of_label,
     rows,
@@ -24,67 +25,6 @@ from triton_topk.kernels import (
     top,
 )
 from triton_topk.kernels.polynomial import include
-
-
-@triton.jit
-def _hard_ties(x, p):
-    """1 where x is the k-th largest score; NaN where x is."""
-    return tl.where(x == x, (x == p[:, None]).to(x.dtype), x)
-
-
-@triton.jit
-def _include_rest(
-    r,
-    total,
-    ties,
-    x,
-    pivot,
-    p,
-    largest,
-    rate,
-    SMOOTH: tl.constexpr,
-    HARD: tl.constexpr,
-    LQ: tl.constexpr,
-    VEC: tl.constexpr,
-):
-    """The polynomial, the sum of exponentials and the number of ties after the scores of a block."""
-    if SMOOTH:
-        e = blocks.split(smooth_svm.weigh(x, pivot, rate), VEC)
-        for i in tl.static_range(VEC):
-            r = include(r, e[i])
-    if HARD:
-        ties += _hard_ties(x, p)
-    if LQ:
-        total += lq.softmax_weight(x, largest[:, None])
-    return r, total, ties
-
-
-@triton.jit
-def _gradient(
-    kept,
-    smooth,
-    hard,
-    soft,
-    rate,
-    SMOOTH: tl.constexpr,
-    HARD: tl.constexpr,
-    LQ: tl.constexpr,
-    WEIGHED: tl.constexpr,
-):
-    """The gradient of some scores, Top's aside; kept: the scores, or if WEIGHED their one exponential."""
-    out = tl.zeros_like(kept)
-    if SMOOTH:
-        p, coefficients = smooth
-        e = kept if WEIGHED else smooth_svm.weigh(kept, p[:, None], rate)
-        out = smooth_svm.horner(coefficients, e)
-    if HARD:
-        p, tie = hard
-        out = tl.where(kept == p[:, None], tie[:, None], 0.0 * tie[:, None])
-    if LQ:
-        largest, each = soft
-        e = kept if WEIGHED else lq.softmax_weight(kept, largest[:, None])
-        out += each[:, None] * e
-    return out
 
 
 @triton.jit(
@@ -297,12 +237,12 @@ def loss_kernel(
             pivot = blocks.infinite_where_taken(p, taken, VEC) if SMOOTH else p
             for b in range(WHOLE):
                 x = blocks.load(here, b * LANES, column, width, ACC, False)
-                r, total, ties = _include_rest(
+                r, total, ties = each_score.include_rest(
                     r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
                 )
             for b in tl.static_range(WHOLE, BLOCKS):
                 x = blocks.load(here, b * LANES, column, width, ACC, True)
-                r, total, ties = _include_rest(
+                r, total, ties = each_score.include_rest(
                     r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
                 )
         else:
@@ -310,7 +250,7 @@ def loss_kernel(
             parts = ()
             for b in tl.static_range(BLOCKS):
                 if HARD:
-                    ties += _hard_ties(kept[b], p)
+                    ties += each_score.hard_ties(kept[b], p)
                 if LQ:
                     e = lq.softmax_weight(kept[b], largest[:, None])
                     total += e
@@ -336,7 +276,7 @@ def loss_kernel(
             if SMOOTH:
                 r = smooth_svm.include_rest(r, smooth_svm.weigh(one, p[:, None], rate), one, floor)
             if HARD:
-                ties += _hard_ties(one, p)
+                ties += each_score.hard_ties(one, p)
             if LQ:
                 total += lq.softmax_weight(one, largest[:, None])
         # of the row
@@ -435,12 +375,14 @@ def loss_kernel(
                 for offset in range(0, BLOCKS * LANES, STEP):
                     mask = (wide < width - offset)[None, :]
                     again = tl.load(row_scores + offset + wide[None, :], mask=mask).to(ACC)
-                    out = _gradient(again, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False)
+                    out = each_score.gradient(
+                        again, smooth, hard, soft, rate, SMOOTH, HARD, LQ, False
+                    )
                     out = out.to(gradient.dtype.element_ty)
                     tl.store(row_gradient + offset + wide[None, :], out, mask=mask)
             else:
                 for b in tl.static_range(BLOCKS):
-                    out = _gradient(
+                    out = each_score.gradient(
                         kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
                     ).to(gradient.dtype.element_ty)
                     if b == BLOCKS - 1:

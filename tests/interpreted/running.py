@@ -15,7 +15,7 @@ from triton_topk.parameters import Loss
 RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
 STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
 WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
-PARTS = Config(rows=64, lanes=8, blocks=0, stream=False, warps=1, parts=3)
+PARTS = Config(rows=64, lanes=16, blocks=0, stream=False, warps=1, parts=3)
 STREAMED_PARTS = replace(PARTS, stream=True)
 LAYOUTS = {
     "resident": RESIDENT,

@@ -22,8 +22,8 @@ from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 # As in test_kernels.py.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-# One block a part.
-MANY = replace(PARTS, parts=64)
+# One narrow block a part.
+MANY = replace(PARTS, lanes=8, parts=64)
 SVM = SmoothSVM(5, 1.0, 1.0, None, -100, None, None)
 HARD = HardSVM(5, 1.0, -100, None, None)
 LQ = Lq(0.0, None, -100, None, None)

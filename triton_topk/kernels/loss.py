@@ -107,7 +107,7 @@ def loss_kernel(
     WHOLE: tl.constexpr = max(0, BLOCKS - 1 if PARTS == 1 else BLOCKS - 2)
     PROGRAMS: tl.constexpr = 1 if FINISH and gradient is None else PARTS
     rate = tl.full([1], rate, ACC)
-    part = tl.program_id(0) % PROGRAMS
+    part = tl.program_id(0) % PROGRAMS if PROGRAMS > 1 else 0
     row = (tl.program_id(0) // PROGRAMS).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     # of a row's programs, the one that writes what there is once
     leads = tl.zeros_like(row) + part == 0

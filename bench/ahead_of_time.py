@@ -7,6 +7,7 @@ nothing, so that it compiles in processes of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,13 +16,16 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from bench.ledger.entry import Config, Entry
+from bench.ledger.entry import FINISH, SUMMARIES, WHOLE, Config, Entry
 from bench.machine_code import opcodes
 from bench.machine_code.compiled import MachineCode, analyse
 from bench.results import BOTH, FORWARD
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+
+# of a batch: a multiple of every alignment and of the rows of any program; 1 Triton would compile in
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -63,26 +67,35 @@ class Case:
         return SmoothSVM(self.k, 0.5, 1.5, self.order, -100, None, hits)
 
 
-def name(case: Case, architecture: str) -> str:
-    return f"{architecture}-{case}"
+def launches(case: Case, architecture: str) -> dict[str, str]:
+    """Which launches there are, by the names of their entries."""
+    name = f"{architecture}-{case}"
+    if _config(case, architecture).parts == 1:
+        return {name: WHOLE}
+    return {f"{name}-{which}": which for which in (SUMMARIES, FINISH)}
 
 
-def compile_case(case: Case, architecture: str) -> Entry:
-    """Compile for "sm_90" and the like, or "gfx942"."""
-    config = launch.choose(case.parameters, case.n, case.dtype)
-    if opcodes.is_nvidia(architecture):
-        lanes = 32
-        target = GPUTarget("cuda", int(architecture[3:]), lanes)
-    else:
-        lanes = 64
-        target = GPUTarget("hip", architecture, lanes)
-        config = table.for_waves_of_64(config)
-    code = _compile(case, config, target)
+def compile_case(case: Case, architecture: str) -> list[Entry]:
+    """Compile all launches for "sm_90" and the like, or "gfx942"."""
+    compiled = _compile(case, _config(case, architecture), _target(architecture))
+    named = launches(case, architecture).items()
+    return [
+        _entry(name, which, case, architecture, *found)
+        for (name, which), found in zip(named, compiled, strict=True)
+    ]
+
+
+def _entry(
+    name: str, which: str, case: Case, architecture: str, code: MachineCode, programs: int
+) -> Entry:
+    config = _config(case, architecture)
     loads, stores = opcodes.accesses(code.static, architecture)
     read, written = opcodes.accesses(code.executed, architecture)
-    per_score = lanes * config.warps / (config.rows * case.n)
+    lanes = _target(architecture).warp_size
+    per_score = lanes * config.warps * programs / (_ROWS * case.n)
     return Entry(
-        name=name(case, architecture),
+        name=name,
+        launch=which,
         architecture=architecture,
         loss=case.loss,
         n=case.n,
@@ -109,6 +122,17 @@ def compile_case(case: Case, architecture: str) -> Entry:
     )
 
 
+def _config(case: Case, architecture: str) -> table.Config:
+    config = launch.choose(case.parameters, case.n, case.dtype)
+    return config if opcodes.is_nvidia(architecture) else table.for_waves_of_64(config)
+
+
+def _target(architecture: str) -> GPUTarget:
+    if opcodes.is_nvidia(architecture):
+        return GPUTarget("cuda", int(architecture[3:]), 32)
+    return GPUTarget("hip", architecture, 64)
+
+
 def _bytes(accesses: dict[int, int]) -> int:
     return sum(bits // 8 * count for bits, count in accesses.items())
 
@@ -129,43 +153,50 @@ class Driver:
         return 0
 
 
+@dataclass(frozen=True)
+class Launch:
+    compiled: Any  # Triton's
+    arguments: dict[str, Any]  # by name
+    programs: int
+
+
 class Recorder:
     """Stands for a kernel in the launch code: compiles, keeps the results, launches nothing."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
-        self.compiled: list[Any] = []
-        self.arguments: dict[str, Any] = {}
+        self.launches: list[Launch] = []
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
         return partial(self.run, grid=grid)
 
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        self.compiled.append(self.kernel.run(*args, warmup=True, **kwargs))
-        self.arguments = dict(zip(self.kernel.arg_names, args, strict=False))
+    def run(self, *args: Any, grid: tuple[int, ...], **kwargs: Any) -> None:
+        compiled = self.kernel.run(*args, grid=grid, warmup=True, **kwargs)
+        arguments = dict(zip(self.kernel.arg_names, args, strict=False))
+        self.launches.append(Launch(compiled, arguments, math.prod(grid)))
 
 
-def _compile(case: Case, config: table.Config, target: GPUTarget) -> MachineCode:
+def _compile(case: Case, config: table.Config, target: GPUTarget) -> list[tuple[MachineCode, int]]:
+    """The code of each launch, and how many programs run it."""
     kernel = launch.loss_kernel
     recorder = Recorder(kernel)
-    # 32 rows: a multiple of every alignment, and no argument is 1, which Triton would compile in
-    scores = torch.zeros(32, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
+    scores = torch.zeros(_ROWS, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
     dtype = torch.float64 if case.dtype == torch.float64 else torch.float32
-    gradient = torch.zeros(32, case.n, dtype=case.dtype) if case.gradient else None
+    gradient = torch.zeros(_ROWS, case.n, dtype=case.dtype) if case.gradient else None
     launch.loss_kernel = recorder
     driver.set_active(Driver(target))
     try:
         launch.run(
             scores,
-            torch.zeros(32, dtype=torch.int64),
+            torch.zeros(_ROWS, dtype=torch.int64),
             case.parameters,
-            margins=torch.zeros(case.n).expand(32, -1) if case.hits else None,
-            hits=torch.zeros(32, 2, dtype=torch.bool) if case.hits else None,
+            margins=torch.zeros(case.n).expand(_ROWS, -1) if case.hits else None,
+            hits=torch.zeros(_ROWS, 2, dtype=torch.bool) if case.hits else None,
             normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
-            losses=torch.zeros(32, dtype=dtype),
+            losses=torch.zeros(_ROWS, dtype=dtype),
             gradient=gradient,
             config=config,
         )
     finally:
         launch.loss_kernel = kernel
-    return analyse(recorder.compiled[-1], recorder.arguments)
+    return [(analyse(x.compiled, x.arguments), x.programs) for x in recorder.launches]

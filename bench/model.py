@@ -1,16 +1,18 @@
-"""How long a kernel should take on an H200, from its entry in the ledger.
+"""How long a case should take on an H200, from the entries of its launches in the ledger.
 
 Each thing that a score needs has a time of its own, as if nothing else took any: moving its bytes at copy bandwidth,
-issuing its instructions, and executing those that only one kind of unit can.  The longest is the predicted time.  It is
-a bound from below: latencies, waiting at barriers, uneven last programs and hits in L2 are taken to cost nothing.
+issuing its instructions, and executing those that only one kind of unit can.  The longest is the predicted time of a
+launch; those of a case come one after the other.  It is a bound from below: latencies, waiting at barriers, uneven last
+programs, hits in L1 and L2 and the summaries of parts are taken to cost nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.ledger.entry import PATH, Entry, load_ledger
+from bench.ledger.entry import FINISH, PATH, Entry, by_case, load_ledger
 
 MEMORY = "memory"
 ISSUE = "issue"
@@ -24,6 +26,7 @@ class Device:
     multiprocessors: int
     clock: float  # Hz
     copy_bandwidth: float  # bytes a second, read and written
+    l1: int  # bytes that are found again there, of a multiprocessor
     l2: int  # bytes that are found again there, whichever multiprocessor asks
     lanes: dict[str, int]  # lanes a clock and multiprocessor, by class of instructions
     registers: int  # a quarter of a multiprocessor
@@ -39,6 +42,8 @@ H200 = Device(
     # What the kernels were designed for: in the time that 32 float32 scores take to be copied, 55 instructions.
     copy_bandwidth=4.3e12,
     clock=1.75e9,
+    # Of 256 KiB together with shared memory; what stores take of it is unknown: an assumption, not yet measured.
+    l1=192 * 1024,
     # Half of 50 MB: each half of the chip may keep a copy of its own.
     l2=25_000_000,
     # Results a clock and multiprocessor of compute capability 9.0: CUDA C++ Programming Guide, "Arithmetic
@@ -61,13 +66,12 @@ _NAMES = {"all": ISSUE}
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Launch:
     """For one score of a device that is full of work."""
 
-    seconds: dict[str, float] = field(repr=False)  # by what would take them, if it alone took time
+    seconds: dict[str, float]  # by what would take them, if it alone took time
     traffic: float  # bytes from and to memory
     warps: int  # resident on a multiprocessor
-    fraction: float  # of copy bandwidth, counting the scores once and the gradient once
 
     @property
     def time(self) -> float:
@@ -80,35 +84,75 @@ class Prediction:
         return max(self.seconds, key=lambda name: self.seconds[name])
 
 
-def predict(entry: Entry, device: Device = H200) -> Prediction:
+@dataclass(frozen=True)
+class Prediction:
+    """One launch after the other; seconds and bytes as theirs, for one score."""
+
+    launches: Sequence[Launch] = field(repr=False)
+    copy: float  # seconds that the scores read once and the gradient written once take at copy bandwidth
+
+    @property
+    def time(self) -> float:
+        """Seconds."""
+        return sum(x.time for x in self.launches)
+
+    @property
+    def bound(self) -> str:
+        """That of the launch that takes longest."""
+        return max(self.launches, key=lambda x: x.time).bound
+
+    @property
+    def fraction(self) -> float:
+        """Of copy bandwidth."""
+        return self.copy / self.time
+
+    @property
+    def traffic(self) -> float:
+        return sum(x.traffic for x in self.launches)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {
+            name: sum(x.seconds[name] for x in self.launches) for name in self.launches[0].seconds
+        }
+
+
+def predict(case: Sequence[Entry], device: Device = H200) -> Prediction:
+    """Of a case, from all its launches."""
+    least = case[0].size * (1 + any(x.writes_gradient for x in case))
+    return Prediction([_launch(x, device) for x in case], least / device.copy_bandwidth)
+
+
+def _launch(entry: Entry, device: Device) -> Launch:
     if entry.architecture != device.architecture:
         raise ValueError(f"{entry.architecture} is not {device.architecture}")
     traffic = entry.size * (reads(entry, device) + entry.writes_gradient)
-    least = entry.size * (1 + entry.writes_gradient)
     seconds = {MEMORY: traffic / device.copy_bandwidth} | {
         _NAMES.get(name, name): entry.executed[name]
         / (device.multiprocessors * lanes * device.clock)
         for name, lanes in device.lanes.items()
     }
-    return Prediction(
-        seconds,
-        traffic,
-        resident_warps(entry, device),
-        least / device.copy_bandwidth / max(seconds.values()),
-    )
+    return Launch(seconds, traffic, resident_warps(entry, device))
 
 
 def passes(entry: Entry) -> int:
-    """How often the kernel reads a score; see docs/algorithm.md, "Kernels"."""
-    return 1 + (entry.loss != "lq_loss") + entry.writes_gradient if entry.config.stream else 1
+    """How often the launch reads a score; see docs/algorithm.md, "Kernels"."""
+    if entry.launch == FINISH:
+        return int(entry.writes_gradient)
+    return 2 + entry.writes_gradient if entry.config.stream else 1
 
 
 def reads(entry: Entry, device: Device = H200) -> int:
-    """How often a score comes from memory: once a pass, or once where L2 holds all rows that are being worked on."""
-    programs = device.multiprocessors * resident_warps(entry, device) // entry.config.warps
-    rows = programs * entry.config.rows
-    held = rows * entry.n * entry.size * (1 + entry.writes_gradient)
-    return 1 if held <= device.l2 else passes(entry)
+    """How often a score comes from memory: once a pass, or once where a cache holds what is being worked on.
+
+    That is L1 for the scores of the programs of a multiprocessor, and L2 for those of all and their gradients.
+    """
+    config = entry.config
+    programs = resident_warps(entry, device) // config.warps
+    held = programs * config.rows * entry.n * entry.size / config.parts
+    in_l1 = held <= device.l1
+    in_l2 = device.multiprocessors * held * (1 + entry.writes_gradient) <= device.l2
+    return min(passes(entry), 1) if in_l1 or in_l2 else passes(entry)
 
 
 def resident_warps(entry: Entry, device: Device = H200) -> int:
@@ -125,10 +169,16 @@ def predictions(
     path: Path = PATH, device: Device = H200
 ) -> dict[tuple[str, int, int | None, str, str], Prediction]:
     """By (implementation, n, k, dtype, work), as the benchmark suite names them; of rows as they come."""
-    return {
-        (entry.implementation, entry.n, entry.k, entry.dtype, entry.work): predict(entry, device)
+    wanted = (
+        entry
         for entry in load_ledger(path).entries.values()
         if entry.architecture == device.architecture and entry.aligned
+    )
+    return {
+        (case[0].implementation, case[0].n, case[0].k, case[0].dtype, case[0].work): predict(
+            case, device
+        )
+        for case in by_case(wanted).values()
     }
 
 

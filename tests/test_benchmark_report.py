@@ -8,7 +8,7 @@ import pytest
 from benchmark_json import cells, run, seconds, whole_run
 
 from bench.implementations import IMPLEMENTATIONS
-from bench.model import Prediction
+from bench.model import Launch, Prediction
 from bench.reporting import faster, predicted, sections
 from bench.reporting.axes import axes
 from bench.reporting.page import page
@@ -136,12 +136,16 @@ def test_predictions_stand_beside_measurements():
     # 50 ns were measured at k = 5, 20 at k = 2
     model = {
         ("smooth_svm", 1000, 5, "float32", BOTH): Prediction(
-            {"memory": 4e-8, "issue": 3e-8}, 8, 1, 1.0
+            [Launch({"memory": 4e-8, "issue": 3e-8}, 8, 1)], 4e-8
         ),
         ("smooth_svm", 1000, 2, "float32", BOTH): Prediction(
-            {"memory": 1e-9, "issue": 5e-9}, 8, 1, 0.2
+            [
+                Launch({"memory": 1e-9, "issue": 2e-9}, 8, 1),
+                Launch({"memory": 1e-9, "issue": 3e-9}, 8, 1),
+            ],
+            1e-9,
         ),
-        ("smooth_svm", 77, 2, "float32", BOTH): Prediction({"memory": 1e-9}, 8, 1, 1.0),
+        ("smooth_svm", 77, 2, "float32", BOTH): Prediction([Launch({"memory": 1e-9}, 8, 1)], 1e-9),
     }
     slower, faster_one = predicted.section(made_up, model).splitlines()[2:]
 

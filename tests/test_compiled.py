@@ -20,14 +20,19 @@ LEDGER = load_ledger()
 
 @pytest.fixture(scope="module")
 def compiled(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Entry]]:
-    """What comes of a case, compiled once, with all others of this run, in processes of their own."""
+    """What comes of a launch, its case compiled once, with all others of this run, in processes of their own."""
     names = {
         item.callspec.params["name"]
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    with compiling(TESTED[name] for name in names) as entries:
-        yield lambda name: entries[TESTED[name]].result()
+    with compiling({TESTED[name] for name in names}) as entries:
+
+        def result(name: str) -> Entry:
+            (found,) = (x for x in entries[TESTED[name]].result() if x.name == name)
+            return found
+
+        yield result
 
 
 @pytest.mark.parametrize("name", [name for name in TESTED if name not in KNOWN_TO_SPILL])

@@ -23,14 +23,19 @@ from triton_topk.parameters import Lq
 LQ = Lq(0.7, None, -100, None)
 
 
-def batch(n_rows: int, stride: int = 128, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+IN_PARTS = 40_000  # scores of a row too long for one program
+
+
+def batch(
+    n_rows: int, stride: int = 128, dtype: torch.dtype = torch.float32, n: int = 100
+) -> dict[str, Any]:
     """Arguments of launch.run."""
     return {
-        "scores": torch.zeros(n_rows, stride, dtype=dtype)[:, :100],
+        "scores": torch.zeros(n_rows, max(n, stride), dtype=dtype)[:, :n],
         "labels": torch.zeros(n_rows, dtype=torch.int64),
         "loss": LQ,
         "losses": torch.zeros(n_rows),
-        "gradient": torch.zeros(n_rows, 100, dtype=dtype),
+        "gradient": torch.zeros(n_rows, n, dtype=dtype),
     }
 
 
@@ -61,6 +66,26 @@ def test_what_was_compiled_is_launched_with_the_arguments_of_the_kernel(kernel: 
     assert (first.pop("n_rows"), second.pop("n_rows")) == (2, 33)
     assert first.pop("grid") < second.pop("grid")
     assert all(first[name] == second[name] for name in first.keys() - of_the_batch)
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_a_row_in_parts_is_summarised_and_finished(kernel: Kernel, with_gradient: bool) -> None:
+    for n_rows in (2, 33):
+        given = batch(n_rows, n=IN_PARTS)
+        if not with_gradient:
+            given["gradient"] = None
+        launch.run(**given)
+        summaries, finish = kernel.launched[-2:]
+        parts = summaries["PARTS"]
+        assert parts == finish["PARTS"] > 1
+        assert (summaries["FINISH"], finish["FINISH"]) == (False, True)
+        assert summaries["grid"] == (n_rows * parts, 1, 1)
+        assert finish["grid"] == (n_rows * (parts if with_gradient else 1), 1, 1)
+        assert summaries["summaries"] is finish["summaries"]
+        assert summaries["summaries"].shape[:2] == (n_rows, parts)
+        assert (summaries["losses"], summaries["gradient"]) == (None, None)
+        assert (finish["losses"], finish["gradient"]) == (given["losses"], given["gradient"])
+    assert kernel.asked == 2
 
 
 OTHER = {
@@ -102,35 +127,36 @@ def test_another_device_is_another_kind() -> None:
 # What Triton compiles
 
 
-def _compilations() -> dict[str, int]:
+def _compilations(n: int) -> dict[str, int]:
     """How many different ones of each kernel come of batches that differ."""
     driver.set_active(Driver(GPUTarget("cuda", 90, 32)))
     names = ("loss_kernel", "weights_kernel", "scale_kernel")
     for name in names:
         setattr(launch, name, Recorder(getattr(launch, name)))
-    weight, normalizer = torch.ones(100), torch.ones(2)
+    weight, normalizer = torch.ones(n), torch.ones(2)
     for n_rows in (1, 2, 15, 16, 33):
         for ignore_index in (-100, 0, 1, 16):
-            given = batch(n_rows, stride=128 + 4 * n_rows)
+            given = batch(n_rows, stride=n + 28 + 4 * n_rows, n=n)
             given["loss"] = LQ._replace(ignore_index=ignore_index, q=1 / n_rows)
             given["labels"] = torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows]
             upstream = torch.zeros(2 * n_rows)[:: 1 + n_rows % 2][:n_rows]
             launch.run(
                 **given,
                 weight=weight,
-                margins=torch.ones(n_rows, n_rows % 2 * 99 + 1).expand(n_rows, 100),
+                margins=torch.ones(n_rows, n if n_rows % 2 else 1).expand(n_rows, n),
                 normalizer=normalizer[n_rows % 2],
                 upstream=upstream,
                 hits=torch.zeros(n_rows, 2, dtype=torch.bool),
             )
             launch.sum_of_weights(given["labels"], weight, torch.float32, ignore_index)
         launch.scale_(given["gradient"], normalizer[n_rows % 2])
-    return {name: len(set(map(id, getattr(launch, name).compiled))) for name in names}
+    return {name: len({id(x.compiled) for x in getattr(launch, name).launches}) for name in names}
 
 
-def test_nothing_is_compiled_again_for_another_batch() -> None:
+@pytest.mark.parametrize(("n", "launches"), [(100, 1), (IN_PARTS, 2)])
+def test_nothing_is_compiled_again_for_another_batch(n: int, launches: int) -> None:
     context = multiprocessing.get_context("spawn")
     # a Triton with this driver can launch nothing
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        found = pool.submit(_compilations).result()
-    assert found == {"loss_kernel": 1, "weights_kernel": 1, "scale_kernel": 1}
+        found = pool.submit(_compilations, n).result()
+    assert found == {"loss_kernel": launches, "weights_kernel": 1, "scale_kernel": 1}

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
+from bench.ahead_of_time import launches
 from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
 from bench.ledger.check import REGENERATE, broken_promises
 from bench.ledger.entry import load_ledger, save_ledger
@@ -15,8 +16,9 @@ from bench.model import H200, passes
 LEDGER = load_ledger()
 
 
-def test_the_ledger_has_every_case_and_no_other():
-    assert set(LEDGER.entries) == set(JOBS), REGENERATE
+def test_the_ledger_has_every_launch_of_every_case_and_no_other():
+    expected = {name for job in JOBS for name in launches(*job)}
+    assert set(LEDGER.entries) == expected, REGENERATE
 
 
 def test_what_spills_is_known():

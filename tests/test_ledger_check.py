@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from bench.ledger.check import broken_promises, regressions
-from bench.ledger.entry import Config, Entry
+from bench.ledger.entry import FINISH, SUMMARIES, WHOLE, Config, Entry, by_case
 from bench.results import BOTH, FORWARD
 
 ENTRY = Entry(
     name="sm_90-smooth_svm-n1000-k5-float32",
+    launch=WHOLE,
     architecture="sm_90",
     loss="smooth_svm",
     n=1000,
@@ -21,7 +22,7 @@ ENTRY = Entry(
     order=None,
     aligned=True,
     hits=False,
-    config=Config(rows=1, lanes=128, blocks=8, stream=False, warps=1, registers=128),
+    config=Config(rows=1, lanes=128, blocks=8, stream=False, warps=1, registers=128, parts=1),
     registers=128,
     spills=0,
     stack=0,
@@ -67,6 +68,10 @@ def test_better_is_no_worse():
         (
             replace(ENTRY, config=replace(ENTRY.config, warps=2)),
             "layout was 1 x 128 x 8, 1, is 1 x 128 x 8, 2",
+        ),
+        (
+            replace(ENTRY, config=replace(ENTRY.config, stream=True, parts=8)),
+            "layout was 1 x 128 x 8, 1, is 1 x 128 x 8, 1, stream, 8 parts",
         ),
     ],
 )
@@ -119,10 +124,13 @@ def test_what_is_promised_of_loads_and_stores():
     # 7 whole blocks of 4 scores a lane; the eighth is cut off and may be narrower
     assert broken_promises(replace(ENTRY, loads={128: 7}, stores={128: 7})) == []
     assert len(broken_promises(replace(ENTRY, loads={128: 6}, stores={128: 6}))) == 2
-    # a loop has its accesses once
+    # a loop has its accesses once; there is one for each pass
     streamed = replace(ENTRY, config=replace(ENTRY.config, stream=True))
-    assert broken_promises(replace(streamed, loads={128: 1}, stores={128: 1})) == []
-    assert len(broken_promises(replace(streamed, loads={64: 6}, stores={64: 2}))) == 2
+    assert broken_promises(replace(streamed, loads={128: 3}, stores={128: 1})) == []
+    assert len(broken_promises(replace(streamed, loads={128: 2, 64: 6}, stores={64: 2}))) == 2
+    forward = replace(streamed, work=FORWARD, stores={32: 1})
+    assert broken_promises(replace(forward, loads={128: 2})) == []
+    assert len(broken_promises(replace(forward, loads={128: 1, 64: 2}))) == 1
     # nothing of rows that are not aligned, or of lanes that hold 8 bytes; no stores of a forward pass
     narrow = replace(ENTRY, loads={32: 40}, stores={32: 40})
     assert broken_promises(replace(narrow, aligned=False)) == []
@@ -133,3 +141,28 @@ def test_what_is_promised_of_loads_and_stores():
     amd = replace(narrow, architecture="gfx942")
     assert broken_promises(amd) == []
     assert len(broken_promises(replace(amd, config=replace(ENTRY.config, lanes=256)))) == 2
+
+
+def test_what_is_promised_of_parts():
+    # 7 whole blocks and one that is cut off, in 2 parts: 3 whole ones each at least
+    parts = replace(ENTRY.config, blocks=4, parts=2)
+    summaries = replace(ENTRY, launch=SUMMARIES, config=parts, stores={32: 9})
+    assert broken_promises(replace(summaries, loads={128: 3})) == []
+    assert len(broken_promises(replace(summaries, loads={128: 2, 64: 4}))) == 1
+    streamed = replace(summaries, config=replace(parts, stream=True))
+    assert broken_promises(replace(streamed, loads={128: 2})) == []
+    assert len(broken_promises(replace(streamed, loads={128: 1, 64: 4}))) == 1
+    # the other launch reads a part in a loop, for its gradient
+    finish = replace(ENTRY, launch=FINISH, config=parts)
+    assert broken_promises(replace(finish, loads={128: 1}, stores={128: 1})) == []
+    assert len(broken_promises(replace(finish, loads={64: 2}, stores={64: 2}))) == 2
+    assert broken_promises(replace(finish, work=FORWARD, loads={32: 9}, stores={32: 1})) == []
+
+
+def test_the_launches_of_a_case():
+    summaries = replace(ENTRY, launch=SUMMARIES, name=f"sm_90-long-{SUMMARIES}")
+    finish = replace(ENTRY, launch=FINISH, name=f"sm_90-long-{FINISH}")
+    assert by_case([ENTRY, summaries, finish]) == {
+        ENTRY.name: [ENTRY],
+        "sm_90-long": [summaries, finish],
+    }

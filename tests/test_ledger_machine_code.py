@@ -208,3 +208,18 @@ def test_a_loop_of_unknown_length_runs_once_and_moves_no_data_for_amd():
     reads = reads.replace("s_cmp_lt_i32 s4, s7", "s_cmp_lt_i32 s4, s33")
     with pytest.raises(ValueError, match="repeats"):
         amdgcn.Code.parse(reads).run({0x8: 1, 0xC: 2})
+
+
+@pytest.mark.parametrize(
+    ("compare", "times"),
+    [
+        ("s_cmp_lt_u32 s4, 0x300", 3),
+        ("s_cmpk_lt_u32 s4, 0x300", 3),
+        ("s_cmpk_lt_u32 s4, 0xff00", 255),
+        ("s_cmpk_lt_i32 s4, 0xff00", 1),
+        ("s_cmpk_lt_i32 s4, 0x7f00", 127),
+    ],
+)
+def test_comparisons_with_constants_for_amd(compare, times):
+    code = amdgcn.Code.parse(AMD.replace("s_cmp_lt_i32 s4, s7", compare))
+    assert code.run({0x8: 1, 0xC: 2})["v_exp_f32_e32"] == times

@@ -36,10 +36,9 @@ def _compile() -> Ledger:
     from bench.ledger.cases import JOBS
     from bench.ledger.pool import compiling
 
-    with compiling(JOBS.values()) as entries:
-        return Ledger(
-            triton.__version__, {name: entries[job].result() for name, job in track(JOBS.items())}
-        )
+    with compiling(JOBS) as compiled:
+        entries = [entry for job in track(JOBS) for entry in compiled[job].result()]
+    return Ledger(triton.__version__, {entry.name: entry for entry in entries})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.ahead_of_time import Case, name
+from bench.ahead_of_time import Case, launches
 
 _SMALL, _LARGE = 1000, 131072
 _TYPES = (torch.float32, torch.bfloat16)
@@ -26,6 +26,11 @@ _SM_90 = [
     Case(_SMALL, 5, torch.float64),
     Case(_SMALL, 5, torch.float32, aligned=False),
     Case(21841, 5, torch.float32),
+    *(Case(1048576, 5, t) for t in _TYPES),
+    *(Case(_LARGE, k, torch.float32) for k in (10, 16)),
+    Case(16384, 10, torch.float32),
+    Case(4096, 16, torch.float32),
+    Case(4096, 10, torch.bfloat16),
     *(Case(_SMALL, k, t, loss=loss, hits=True) for loss, k in _LOSSES.items() for t in _TYPES),
 ]
 _SM_100 = [
@@ -50,8 +55,8 @@ _SM_80 = _GFX942 = [
     Case(_SMALL, 16, torch.float32),
     Case(_SMALL, 5, torch.float64),
 ]
-JOBS: dict[str, tuple[Case, str]] = {
-    name(case, architecture): (case, architecture)
+JOBS: list[tuple[Case, str]] = [
+    (case, architecture)
     for architecture, cases in {
         "sm_80": _SM_80,
         "sm_90": _SM_90,
@@ -59,9 +64,10 @@ JOBS: dict[str, tuple[Case, str]] = {
         "gfx942": [*_GFX942, Case(_SMALL, 5, torch.float64, loss="smooth_svm_lq")],
     }.items()
     for case in cases
-}
+]
 
-# What the tests compile, every loss and every path through the kernel; all of it took them ten minutes.
+# What the tests compile, every loss and every path through the kernel, by the names of the entries that come of it; all
+# of it took them ten minutes.
 _PATHS = {
     *(
         Case(n, k, t, loss=loss)
@@ -71,7 +77,7 @@ _PATHS = {
     ),
     *(Case(_SMALL, k, torch.float32) for k in (1, 10, 16)),
     Case(128, 5, torch.float32),
-    Case(16384, 5, torch.float32),
+    *(Case(16384, k, torch.float32) for k in (5, 10)),
     Case(_SMALL, 5, torch.float32, gradient=False),
     Case(_SMALL, 5, torch.float32, order=2),
     Case(_SMALL, 5, torch.float32, aligned=False),
@@ -79,10 +85,11 @@ _PATHS = {
     Case(_SMALL, 5, torch.float64),
 }
 TESTED = {
-    job: (case, architecture)
-    for job, (case, architecture) in JOBS.items()
+    name: (case, architecture)
+    for case, architecture in JOBS
     if case in _PATHS
     and (architecture == "sm_90" or (case.n == _SMALL and case.dtype == torch.float32))
+    for name in launches(case, architecture)
 }
 
 # Every other kernel is free of spills.  These spill a few registers once a row, so that 16 warps fit.

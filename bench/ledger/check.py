@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.ledger.entry import Entry
+from bench.ledger.entry import FINISH, Entry
 from bench.machine_code.opcodes import is_nvidia
-from bench.model import H200, resident_warps
+from bench.model import H200, passes, resident_warps
 
 _WIDE = 128
 _MORE = 1.1  # as many instructions as before, at most
@@ -23,9 +23,11 @@ def broken_promises(entry: Entry) -> list[str]:
         broken.append(f"{entry.name}: {entry.registers} registers do not fit a multiprocessor")
     if entry.spills or entry.stack:
         broken.append(f"{entry.name} spills: {entry.spills}, stack: {entry.stack} bytes")
-    least = _wide_accesses(entry)
-    writes = entry.stores if entry.writes_gradient else {_WIDE: least}
-    for kind, widths in (("loads", entry.loads), ("stores", writes)):
+    of_a_pass = _wide_accesses(entry)
+    for kind, widths, least in (
+        ("loads", entry.loads, passes(entry) * of_a_pass),
+        ("stores", entry.stores, entry.writes_gradient * of_a_pass),
+    ):
         found = _at_least(widths, _WIDE)
         if found < least:
             broken.append(
@@ -35,12 +37,13 @@ def broken_promises(entry: Entry) -> list[str]:
 
 
 def _wide_accesses(entry: Entry) -> int:
-    """Accesses of 128 bits that the whole blocks of a row need; of all passes over a streamed row at least one."""
+    """Accesses of 128 bits that the whole blocks of a row, or of a part, need in a pass; a loop has one block's."""
     if not entry.aligned or entry.n * entry.size % 16:
         return 0
     config = entry.config
     bits = 8 * entry.size * config.rows * config.lanes // (entry.warp * config.warps)
-    blocks = 1 if config.stream else entry.n // config.lanes
+    in_loops = config.stream or entry.launch == FINISH
+    blocks = 1 if in_loops else entry.n // config.lanes // config.parts
     return blocks * (bits // _WIDE)
 
 

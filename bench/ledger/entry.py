@@ -1,8 +1,9 @@
-"""One compiled kernel as the ledger has it, and the ledger's file."""
+"""One compiled launch as the ledger has it, and the ledger's file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from bench.results import BOTH, SIZES
 
 PATH = Path(__file__).parents[2] / "reports" / "kernels.json"
+# A row too long for one program is read twice: by the launch that summarises each of its parts, and by that which
+# makes of these the loss and the gradient.
+WHOLE, SUMMARIES, FINISH = "whole", "summaries", "finish"
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,17 @@ class Config:
     stream: bool
     warps: int
     registers: int | None
+    parts: int  # of a row
 
     def __str__(self) -> str:
         layout = f"{self.rows} x {self.lanes} x {self.blocks}, {self.warps}"
-        return layout + (", stream" if self.stream else "")
+        more = (", stream" * self.stream, f", {self.parts} parts" * (self.parts > 1))
+        return layout + "".join(more)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What was compiled, and what came of it.
+    """A launch: what was compiled for it, and what came of that.
 
     loads, stores: instructions for global memory by bits a lane.  static: instructions in the code by class, "all"
     among them (see machine_code/opcodes.py).  executed: how many of each class run for each score of a lane, where a
@@ -38,13 +44,14 @@ class Entry:
     read, written: bytes that these accesses to global memory move for each score, masked lanes among them.
     """
 
-    name: str  # unique: architecture, loss, shape, ...
+    name: str  # unique: architecture, loss, shape, ..., and the launch if it is one of several
+    launch: str  # WHOLE, SUMMARIES or FINISH
     architecture: str
     loss: str
     n: int
     k: int | None
     dtype: str
-    work: str
+    work: str  # of the case
     order: int | None  # of the Taylor-type gradient
     aligned: bool
     hits: bool  # with the top-k hits, and a margin for each class
@@ -59,6 +66,11 @@ class Entry:
     executed: dict[str, float]
     read: float
     written: float
+
+    @property
+    def case(self) -> str:
+        """What all launches for the same rows have in common."""
+        return self.name.removesuffix(f"-{self.launch}")
 
     @property
     def size(self) -> int:
@@ -78,7 +90,15 @@ class Entry:
 
     @property
     def writes_gradient(self) -> bool:
-        return self.work == BOTH
+        return self.work == BOTH and self.launch != SUMMARIES
+
+
+def by_case(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """The launches of each case, in their order."""
+    cases: dict[str, list[Entry]] = {}
+    for entry in entries:
+        cases.setdefault(entry.case, []).append(entry)
+    return cases
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def compiling(jobs: Iterable[tuple[Case, str]]) -> Iterator[dict[tuple[Case, str], Future[Entry]]]:
+def compiling(
+    jobs: Iterable[tuple[Case, str]],
+) -> Iterator[dict[tuple[Case, str], Future[list[Entry]]]]:
     """The entries of (case, architecture) as they come."""
     with processes() as pool:
         # what takes longest first
@@ -47,7 +49,7 @@ def _prepare(cache: str) -> None:
     os.environ["TRITON_CACHE_DIR"] = cache
 
 
-def _compile(case: Case, architecture: str) -> Entry:
+def _compile(case: Case, architecture: str) -> list[Entry]:
     from bench.ahead_of_time import compile_case
 
     return compile_case(case, architecture)

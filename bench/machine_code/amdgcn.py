@@ -152,6 +152,11 @@ class _State:
         if match := re.match(r"s_cmp_(\w\w)_([iu])", opcode):
             truth = self._compare(*operands[:2], *match.groups())
             return None, truth
+        if match := re.match(r"s_cmpk_(\w\w)_([iu])", opcode):
+            # a constant of 16 bits
+            constant = int(operands[1], 0) & 0xFFFF
+            right = str(_signed(constant, 16) if match[2] == "i" else constant)
+            return None, self._compare(operands[0], right, *match.groups())
         if match := re.match(r"v_cmp_(\w\w)_([iu])32", opcode):
             truth = self._compare(*operands[1:3], *match.groups())
             return None if truth is None else -truth, None

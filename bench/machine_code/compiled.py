@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,7 @@ def _words(signature: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[i
 
 
 def _nvidia(cubin: bytes, shared: int, arguments: Mapping[int, int]) -> MachineCode:
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        usage = _output("cuobjdump", "-res-usage", file.name)
-        elf = _output("cuobjdump", "-elf", file.name)
-        code = sass.Code.parse(_output("nvdisasm", "-c", file.name))
+    usage, elf, code = _disassembled(cubin)
     # size and place of the arguments in the constant bank
     start = _number(r"EIATTR_PARAM_CBANK\n.*\n\s*Value:\s+\w+ 0x\w+(\w{4})\b", elf, 16)
     static = code.count()
@@ -71,6 +67,17 @@ def _nvidia(cubin: bytes, shared: int, arguments: Mapping[int, int]) -> MachineC
         static=static,
         executed=code.run({start + offset: word for offset, word in arguments.items()}),
     )
+
+
+@lru_cache(maxsize=8)
+def _disassembled(cubin: bytes) -> tuple[str, str, sass.Code]:
+    """What it uses, its sections and its code."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = _output("cuobjdump", "-res-usage", file.name)
+        elf = _output("cuobjdump", "-elf", file.name)
+        return usage, elf, sass.Code.parse(_output("nvdisasm", "-c", file.name))
 
 
 def _amd(assembly: str, shared: int, arguments: Mapping[int, int]) -> MachineCode:

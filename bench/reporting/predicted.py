@@ -12,10 +12,11 @@ from bench.results import Run
 Key = tuple[str, int, int | None, str, str]  # implementation, n, k, dtype, work
 
 INTRODUCTION = f"""\
-The time of a score is that of the slowest of: moving its bytes at {H200.copy_bandwidth / 1e12:.1f} TB/s, issuing the
-instructions of its kernel as [kernels.json](kernels.json) has them, and executing those that one kind of unit can. It
-is a bound from below for an {H200.name} that is full of work: so at the largest batch that was measured. The highest
-ratios of measured to predicted come first."""
+The time of a score is, summed over the launches that it takes, that of the slowest of: moving its bytes at
+{H200.copy_bandwidth / 1e12:.1f} TB/s, issuing the instructions of the kernel as [kernels.json](kernels.json) has them,
+and executing those that one kind of unit can. It is a bound from below for an {H200.name} that is full of work: so at
+the largest batch that was measured. The bound is that of the longest launch. The highest ratios of measured to
+predicted come first."""
 
 
 def model_of(run: Run) -> dict[Key, Prediction]:

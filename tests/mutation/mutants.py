@@ -157,7 +157,7 @@ MUTANTS = [
         _FACTORS,
     ),
     Mutant("loss.py", "upstream + row * upstream_stride", "upstream + row", _AUTOGRAD),
-    Mutant("loss.py", "BLOCKS - 1 if PARTS == 1 else BLOCKS - 2", "BLOCKS - 1", _LOSSES),
+    Mutant("loss.py", "column, width, ACC, b == LAST)", "column, width, ACC, False)", _LAYOUTS),
     Mutant("loss.py", "n * (part == 0)", "n * (part == 1)", _HITS),
     Mutant("rows.py", "(label < first + width)", "(label <= first + width)", _ANY_PART),
     Mutant("rows.py", "label - first, -1)", "label, -1)", _ANY_PART),

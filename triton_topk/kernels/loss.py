@@ -103,8 +103,8 @@ def loss_kernel(
     # of GROUP lanes, those that merge the candidates' largest values: 8 candidates each
     FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TOP * HEIGHT) // 8))
     NONE: tl.constexpr = 2**30
-    # of a part, those that end within the row whichever part it is
-    WHOLE: tl.constexpr = max(0, BLOCKS - 1 if PARTS == 1 else BLOCKS - 2)
+    # only the last block may end beyond the row, or the part: no part has more blocks than the last one
+    LAST: tl.constexpr = BLOCKS - 1
     PROGRAMS: tl.constexpr = 1 if FINISH and gradient is None else PARTS
     rate = tl.full([1], rate, ACC)
     part = tl.program_id(0) % PROGRAMS if PROGRAMS > 1 else 0
@@ -159,15 +159,14 @@ def loss_kernel(
         kept = ()
         firsts = tl.full([ROWS, LANES], float("-inf"), ACC)
         if STREAM:
-            for b in range(WHOLE):
+            for b in range(LAST):
                 x = blocks.load(here, b * LANES, column, width, ACC, False)
                 firsts = tl.maximum(firsts, x)
-            for b in tl.static_range(WHOLE, BLOCKS):
-                x = blocks.load(here, b * LANES, column, width, ACC, True)
-                firsts = tl.maximum(firsts, x)
+            x = blocks.load(here, LAST * LANES, column, width, ACC, True)
+            firsts = tl.maximum(firsts, x)
         else:
             for b in tl.static_range(BLOCKS):
-                x = blocks.load(here, b * LANES, column, width, ACC, b >= WHOLE)
+                x = blocks.load(here, b * LANES, column, width, ACC, b == LAST)
                 firsts = tl.maximum(firsts, x)
                 kept = kept + (x,)
         label_at = tl.where(has_own, own % LANES // VEC * VEC + own % SLOTS, NONE)
@@ -235,16 +234,15 @@ def loss_kernel(
         ties = tl.zeros([ROWS, LANES], ACC)
         if STREAM:
             pivot = blocks.infinite_where_taken(p, taken, VEC) if SMOOTH else p
-            for b in range(WHOLE):
+            for b in range(LAST):
                 x = blocks.load(here, b * LANES, column, width, ACC, False)
                 r, total, ties = each_score.include_rest(
                     r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
                 )
-            for b in tl.static_range(WHOLE, BLOCKS):
-                x = blocks.load(here, b * LANES, column, width, ACC, True)
-                r, total, ties = each_score.include_rest(
-                    r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
-                )
+            x = blocks.load(here, LAST * LANES, column, width, ACC, True)
+            r, total, ties = each_score.include_rest(
+                r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
+            )
         else:
             weighed = ()
             parts = ()
@@ -385,7 +383,7 @@ def loss_kernel(
                     out = each_score.gradient(
                         kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
                     ).to(gradient.dtype.element_ty)
-                    if b == BLOCKS - 1:
+                    if b == LAST:
                         tl.store(there + b * LANES, out, mask=(column < width - b * LANES)[None, :])
                     else:
                         tl.store(there + b * LANES, out)

@@ -11,6 +11,7 @@ from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
 from bench.ledger.check import REGENERATE, broken_promises
 from bench.ledger.entry import SUMMARIES, Entry, load_ledger, save_ledger
 from bench.ledger.page import PAGE, render
+from bench.machine_code.opcodes import is_nvidia
 from bench.model import H200, passes
 from bench.results import SIZES
 
@@ -52,8 +53,11 @@ def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
     config = entry.config
     read = entry.read / entry.size - passes(entry)
     written = entry.written / entry.size - entry.writes_gradient
-    # what may be cut off, the last block, is in no loop, so that it may be kept from the first pass to the second
-    kept = 1 / config.blocks if passes(entry) > 1 else 0
+    # What may be cut off, the last block, is in no loop, so that it may be kept from the first pass to the second.
+    # So may all that is unrolled for AMD's GPUs, where a load is no assembly that the compiler does not look into.
+    kept = 0.0
+    if passes(entry) > 1:
+        kept = 1 / config.blocks if is_nvidia(entry.architecture) else 1.0
     assert read >= -kept
     assert written >= 0
     if entry.n >= 16384:

@@ -129,6 +129,7 @@ def loss_kernel(
     first, width, own, has_own = rows.part_of_row(part, n, label, known, LANES, PARTS)
     row_scores = (scores_start + first)[:, None]
     here = row_scores + column[None, :]
+    gradient_start = row * n + first
 
     # Select: the largest score of each position, the positions with the largest of these, and all their scores.
     if PARTS > 1:
@@ -364,7 +365,7 @@ def loss_kernel(
                     NONE,
                 )
 
-            row_gradient = (gradient + row * n + first)[:, None]
+            row_gradient = (gradient + gradient_start)[:, None]
             there = row_gradient + column[None, :]
             if STREAM:
                 # several loads before the first store, which they could not pass
@@ -397,7 +398,7 @@ def loss_kernel(
                         mask=top_columns[i] < width,
                     )
             tl.store(
-                gradient + row * n + first + own, (-g).to(gradient.dtype.element_ty), mask=has_own
+                gradient + gradient_start + own, (-g).to(gradient.dtype.element_ty), mask=has_own
             )
         # late, where it takes no register from what is above
         if losses is not None:

@@ -141,6 +141,8 @@ def test_a_loop_that_moves_data_and_may_be_skipped_does_not_count():
         ("VIADD R2, R2, 0xffffffff ; ISETP.LT.AND P0, PT, R2, -0x6, PT ;", 7),
         ("IMAD R2, R2, 0x3, R5 ; ISETP.EQ.AND P0, PT, R2, 0xd, PT ;", 3),
         ("LEA R2, R2, R5, 0x1 ; SHF.R.S32.HI R6, RZ, 0x2, R2 ; ISETP.NE.AND P0, PT, R6, RZ, PT ;", 3),
+        # of 64 bits shifted it is one half that is kept
+        ("IADD3 R2, R2, 0x1, RZ ; SHF.L.U64.HI R1, R6, 0x1, R7 ; ISETP.GE.AND P0, PT, R2, 0x4, PT ;", 4),
         ("IADD3 R2, R2, 0x1, RZ ; LOP3.LUT R6, R2, 0x8, RZ, 0xc0, !PT ; ISETP.NE.AND P0, PT, R6, RZ, PT ;", 8),
         (
             """IADD3 R2, R2, 0x1, RZ ; ISETP.GE.AND P1, PT, R2, 0x5, PT ; P2R R6, PR, RZ, 0x2 ;

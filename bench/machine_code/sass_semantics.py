@@ -65,6 +65,8 @@ def _split(name: str, operands: Sequence[str]) -> tuple[list[str], list[str], li
 
 def _words(name: str, modifiers: Sequence[str]) -> int:
     """How many registers each result fills."""
+    if name == "SHF":
+        return 1  # 64 bits are shifted, of which it is one half
     for words, bits in ((8, "256"), (4, "128"), (2, "64"), (2, "S64"), (2, "U64"), (2, "WIDE")):
         if bits in modifiers:
             return words

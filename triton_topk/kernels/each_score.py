@@ -66,3 +66,21 @@ def gradient(
         e = kept if WEIGHED else lq.softmax_weight(kept, largest[:, None])
         out += each[:, None] * e
     return out
+
+
+@triton.jit
+def add(x, smooth, hard, soft, SMOOTH: tl.constexpr, HARD: tl.constexpr, LQ: tl.constexpr):
+    """x added to what `gradient` needs of a row."""
+    if SMOOTH:
+        p, coefficients = smooth
+        out = ()
+        for i in tl.static_range(len(coefficients)):
+            out = out + (coefficients[i] + x,)
+        smooth = (p + x, out)
+    if HARD:
+        p, tie = hard
+        hard = (p + x, tie + x)
+    if LQ:
+        largest, each = soft
+        soft = (largest + x, each + x)
+    return smooth, hard, soft

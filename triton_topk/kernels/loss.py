@@ -329,9 +329,9 @@ def loss_kernel(
             if upstream is not None:
                 scale = scale * tl.load(upstream + row * upstream_stride).to(ACC)
             g = tl.zeros([ROWS], ACC)
-            smooth = None
-            hard = None
-            soft = None
+            smooth = ()
+            hard = ()
+            soft = ()
             if LQ:
                 lq_g = lq_g * scale
                 g = lq_g
@@ -371,6 +371,12 @@ def loss_kernel(
                 # several loads before the first store, which they could not pass
                 STEP: tl.constexpr = min(4, triton.next_power_of_2(BLOCKS)) * LANES
                 wide = tl.arange(0, STEP)
+                if FINISH:
+                    # else Triton 3.6 moves all scores to the layout of the summaries
+                    nothing = blocks.zeros(row_scores + wide[None, :], wide, 1, ACC)
+                    smooth, hard, soft = each_score.add(
+                        nothing, smooth, hard, soft, SMOOTH, HARD, LQ
+                    )
                 for offset in range(0, BLOCKS * LANES, STEP):
                     mask = (wide < width - offset)[None, :]
                     again = tl.load(row_scores + offset + wide[None, :], mask=mask).to(ACC)

@@ -15,6 +15,7 @@ import torch
 from running import PARTS, STREAMED_PARTS, fit, run
 
 from triton_topk import eager
+from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
@@ -142,6 +143,28 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     torch.testing.assert_close(losses.double(), expected[0], rtol=1e-6, atol=0)
     error = (gradient.double() - expected[1]).abs().amax(1)
     assert (error <= 1e-6 * expected[1].abs().amax(1)).all()
+
+
+def test_parts_that_have_nothing_but_their_largest_scores() -> None:
+    # Their polynomials are 1, and only together are the coefficients out of range.  The summaries are made by hand.
+    k, parts = 16, 100
+    top = table.top_size(k, 10_000)
+    torch.manual_seed(0)
+    v = (torch.rand(parts, top - 1) / 100).sort(dim=1, descending=True).values
+    n = v.numel() + 1
+    assert math.comb(n - 1, k) > torch.finfo(torch.float32).max
+    loss = SVM._replace(k=k)
+    scores = torch.cat((torch.zeros(1), v.flatten()))[None]
+    config = Config(rows=1, lanes=1, blocks=20, stream=True, warps=1, parts=parts)
+    plan = launch._plan(loss, n, torch.float32, False, config)
+    summaries = torch.zeros(1, parts, plan.numbers)
+    summaries[0, :, : top - 1] = v
+    summaries[0, :, top - 1] = -math.inf
+    labels, found = torch.zeros(1, dtype=torch.int64), torch.full((1,), math.nan)
+    tensors = (scores, labels, None, None, None, None, found, None, None, summaries)
+    launch._launch(launch.loss_kernel, 1, tensors, (1, n, n, 0, 0, 0, -100), *plan.loss)
+    expected, _ = run(eager, scores.double(), labels, loss)
+    torch.testing.assert_close(found.double(), expected, rtol=5e-7, atol=0)
 
 
 def test_long_rows_are_read_in_parts_of_the_table() -> None:

@@ -22,6 +22,7 @@ _SCALE = "test_launch.py::test_scale"
 _AUTOGRAD = "test_kernels.py::test_autograd_through_the_kernel"
 _ANY_PART = "test_parts.py::test_label_in_any_part"
 _TIES = "test_parts.py::test_ties_in_several_parts_have_equal_gradients"
+_SCALED_MERGE = "test_parts.py::test_parts_that_have_nothing_but_their_largest_scores"
 _SCALED_PARTS = "test_parts.py::test_coefficients_that_have_to_be_scaled"
 _SCALED = "test_kernels.py::test_coefficients_that_have_to_be_scaled"
 
@@ -123,9 +124,7 @@ MUTANTS = [
     Mutant("rows.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
     Mutant("rows.py", "(label < n)", "(label <= n)", _DIFFICULT),
     Mutant("loss.py", "own % LANES // VEC * VEC + own % SLOTS", "own % LANES", _HALF),
-    Mutant(
-        "loss.py", "+ 0.0 * largest\n    if not STREAM", "\n    if not STREAM", _DIFFICULT_SMOOTH
-    ),
+    Mutant("rows.py", "v[K - 1]) + 0.0 * largest, few", "v[K - 1]), few", _DIFFICULT_SMOOTH),
     Mutant("loss.py", "r = select.where(taken[s], before, r)", "r = r", _LAYOUTS),
     Mutant("rows.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
     Mutant(
@@ -168,7 +167,7 @@ MUTANTS = [
     Mutant("summary.py", "rate - others[DEGREE]", "rate", _SCALED_PARTS),
     Mutant("summary.py", "exp2(shift + log2_s[:, None])", "exp2(shift)", _SCALED_PARTS),
     Mutant("summary.py", "e[i] * tl.exp2(log2_s)", "e[i] * tl.exp2(0.0 * log2_s)", _SCALED_PARTS),
-    Mutant("summary.py", "first += e[i]", "first += 0.0 * e[i]", _SCALED_PARTS),
+    Mutant("summary.py", "first += e[i]", "first += 0.0 * e[i]", _SCALED_MERGE),
     Mutant("summary.py", "v[K - 1] == pivot, others", "v[K - 1] <= pivot, others", _TIES),
     Mutant("summary.py", "(v[i] > v[K - 1])", "(v[i] >= v[K - 1])", _TIES),
     Mutant("summary.py", "others[DEGREE + 1] * weight", "others[DEGREE + 1]", _LOSSES),

@@ -13,7 +13,8 @@ _MAX_WARPS = 16
 _REGISTERS = 65536  # of a multiprocessor
 _MAX_CANDIDATES = 16  # a lane's; more take minutes to compile
 _LONG = 2048
-_PART = 16_384  # scores
+_PART = 16_384  # scores, or as many as this many warps can hold
+_MAX_PART_WARPS = 8
 _MAX_PARTS = 256
 
 
@@ -46,7 +47,7 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     if in_parts:
         # long polynomials: what a part does once is most of its work
         scores = 128 if degree > 10 else scores
-        warps = min(_PART // (scores * _WARP), 8)
+        warps = min(_PART // (scores * _WARP), _MAX_PART_WARPS)
     tile = warps * _WARP * vector
     # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
     # lanes as leave each a few.

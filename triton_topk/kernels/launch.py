@@ -15,6 +15,7 @@ from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 from triton_topk.tensors import accumulation_dtype
 
 _WEIGHTS = {"SHARE": 16384, "BLOCK": 2048, "num_warps": 8, "enable_fp_fusion": True}
+_LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
 _SCALE = {"BLOCK": 4096, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_WEIGHTS: dict[Any, Any] = {}
 _COMPILED_SCALE: dict[Any, Any] = {}
@@ -133,7 +134,7 @@ class _Plan(NamedTuple):
 
     rows: int  # of a program
     parts: int  # of a row
-    numbers: int  # of a part's summary
+    numbers: int  # of a part's summary, its positions among them (summary.py)
     summary: tuple[dict[str, Any], dict[Any, Any]] | None
     loss: tuple[dict[str, Any], dict[Any, Any]]
 
@@ -154,7 +155,7 @@ def _plan(
         "ROWS": config.rows,
         "LANES": config.lanes,
         "BLOCKS": config.blocks,
-        "SCALED": math.comb(n - 1, what["DEGREE"]) > 1e36,
+        "SCALED": math.comb(n - 1, what["DEGREE"]) > _LARGEST_COEFFICIENT,
         "SORTED": table.reducible_degree(what["TOP"]),
         "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
         "ALIGN_ROWS": vector if aligned else 1,

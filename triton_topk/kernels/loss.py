@@ -206,10 +206,7 @@ def loss_kernel(
                 ACC,
             )
         v = select.largest_values(few_lanes, firsts, TOP, SORTED)
-    largest = tl.maximum(v[0], lq.LOWEST)
-    few = v[K - 1] == float("-inf")
-    # 0, or NaN where the largest score is +inf
-    p = tl.where(few, 0.0, v[K - 1]) + 0.0 * largest
+    largest, p, few = rows.pivot(v, K)
     if not STREAM:
         p += blocks.zeros(here, column, 1, ACC)
     floor = v[TOP - 1]
@@ -293,7 +290,9 @@ def loss_kernel(
         # The losses, and -dL/ds_y of each.
         loss, svm_g, hard_g, lq_g, polynomials = rows.losses(
             v,
+            largest,
             p,
+            few,
             r,
             log2_s,
             ties,
@@ -353,7 +352,7 @@ def loss_kernel(
                 top_gradients, top_columns = top.gradients(
                     several,
                     columns,
-                    v[TOP - 1],
+                    floor,
                     polynomials,
                     soft,
                     svm_g,

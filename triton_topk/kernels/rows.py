@@ -9,7 +9,7 @@ from triton_topk.kernels.logistic import logistic, reciprocal
 
 @triton.jit
 def load_label(labels, row, n, ignore_index):
-    """The label, -1 if it is no class; whether the row counts; whether its label is a class."""
+    """The label, whether the row counts, and whether its label is a class."""
     label = tl.load(labels + row).to(tl.int64)
     active = label != ignore_index
     known = active & (label >= 0) & (label < n)
@@ -42,9 +42,20 @@ def part_of_row(part, n, label, known, LANES: tl.constexpr, PARTS: tl.constexpr)
 
 
 @triton.jit
+def pivot(v, K: tl.constexpr):
+    """The largest score v_1, the pivot p, and whether fewer than K others are left; v: the largest, descending."""
+    largest = tl.maximum(v[0], lq.LOWEST)
+    few = v[K - 1] == float("-inf")
+    # 0, or NaN where the largest score is +inf
+    return largest, tl.where(few, 0.0, v[K - 1]) + 0.0 * largest, few
+
+
+@triton.jit
 def losses(
     v,
+    largest,
     p,
+    few,
     r,
     log2_s,
     n_ties,
@@ -66,12 +77,10 @@ def losses(
 ):
     """The loss, -dL/ds_y of the smooth, the hard and the Lq loss, and what Top's gradient needs.
 
-    v: the largest scores of the others, descending; p: the pivot; r, log2_s: the polynomial of the rest; n_ties:
-    how many scores are equal to the k-th largest; total: the sum of exp(s_i - v_1).
+    v, largest, p, few: as of `pivot`; r, log2_s: the polynomial of the rest; n_ties: how many scores are equal to
+    the k-th largest; total: the sum of exp(s_i - v_1).
     """
     ACC: tl.constexpr = s_y.dtype
-    few = v[K - 1] == float("-inf")
-    largest = tl.maximum(v[0], lq.LOWEST)
     loss = tl.zeros_like(s_y)
     svm_g = ()
     hard_g = ()

@@ -68,5 +68,5 @@ def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
 
 def _numbers_of_a_summary(entry: Entry) -> float:
     """About 3 k float32 numbers, which every lane of a part writes, for each score of the lane."""
-    scores = entry.config.lanes * entry.config.blocks / (entry.warp * entry.config.warps)
+    scores = entry.config.columns * entry.config.blocks / (entry.warp * entry.config.warps)
     return (3 * (entry.k or 1) + 5) * SIZES["float32"] / (scores * entry.size)

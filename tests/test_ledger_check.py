@@ -22,7 +22,9 @@ ENTRY = Entry(
     order=None,
     aligned=True,
     hits=False,
-    config=Config(rows=1, lanes=128, blocks=8, stream=False, warps=1, registers=128, parts=1),
+    config=Config(
+        rows=1, lanes=128, blocks=8, stream=False, warps=1, registers=128, vectors=1, parts=1
+    ),
     registers=128,
     spills=0,
     stack=0,

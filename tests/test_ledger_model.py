@@ -67,7 +67,9 @@ def test_the_budget_of_the_design():
 LONG = replace(
     ENTRY,
     n=131072,
-    config=Config(rows=1, lanes=2048, blocks=64, stream=True, warps=16, registers=128, parts=1),
+    config=Config(
+        rows=1, lanes=2048, blocks=64, stream=True, warps=16, registers=128, vectors=1, parts=1
+    ),
 )
 
 
@@ -100,7 +102,7 @@ def test_passes_over_a_row_in_parts(launch, stream, work, expected):
 
 
 # 128 registers: 4 warps on each quarter of a multiprocessor, so 16 programs of one warp, 160 in all
-STREAMED = Config(1, 32, 2, stream=True, warps=1, registers=128, parts=1)
+STREAMED = Config(1, 32, 2, stream=True, warps=1, registers=128, vectors=1, parts=1)
 
 
 def test_rows_that_fit_into_l2_are_read_from_memory_once():

@@ -43,8 +43,8 @@ def _wide_accesses(entry: Entry) -> int:
     config = entry.config
     bits = 8 * entry.size * config.rows * config.lanes // (entry.warp * config.warps)
     in_loops = config.stream or entry.launch == FINISH
-    blocks = 1 if in_loops else entry.n // config.lanes // config.parts
-    return blocks * (bits // _WIDE)
+    blocks = 1 if in_loops else entry.n // config.columns // config.parts
+    return blocks * config.vectors * (bits // _WIDE)
 
 
 def regressions(before: Entry, after: Entry) -> list[str]:

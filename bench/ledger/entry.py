@@ -26,10 +26,16 @@ class Config:
     stream: bool
     warps: int
     registers: int | None
+    vectors: int  # of a lane in a block
     parts: int  # of a row
 
+    @property
+    def columns(self) -> int:
+        """Of a block."""
+        return self.lanes * self.vectors
+
     def __str__(self) -> str:
-        layout = f"{self.rows} x {self.lanes} x {self.blocks}, {self.warps}"
+        layout = f"{self.rows} x {self.columns} x {self.blocks}, {self.warps}"
         more = (", stream" * self.stream, f", {self.parts} parts" * (self.parts > 1))
         return layout + "".join(more)
 

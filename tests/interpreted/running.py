@@ -17,12 +17,16 @@ STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
 WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
 PARTS = Config(rows=64, lanes=16, blocks=0, stream=False, warps=1, parts=3)
 STREAMED_PARTS = replace(PARTS, stream=True)
+HALVES = replace(RESIDENT, lanes=32, vectors=2)
+STREAMED_HALVES = replace(STREAM, lanes=8, vectors=2)
 LAYOUTS = {
     "resident": RESIDENT,
     "stream": STREAM,
     "wide": WIDE,
     "parts": PARTS,
     "streamed parts": STREAMED_PARTS,
+    "halves": HALVES,
+    "streamed halves": STREAMED_HALVES,
 }
 
 
@@ -45,7 +49,7 @@ def run(
 
 
 def fit(config: Config, n: int) -> Config:
-    blocks = -(-n // config.lanes)
+    blocks = -(-n // (config.lanes * config.vectors))
     parts = min(config.parts, blocks)
     return replace(config, blocks=-(-blocks // parts), parts=parts)
 

@@ -148,9 +148,9 @@ def test_coefficients_that_have_to_be_scaled() -> None:
 def test_parts_that_have_nothing_but_their_largest_scores() -> None:
     # Their polynomials are 1, and only together are the coefficients out of range.  The summaries are made by hand.
     k, parts = 16, 100
-    top = table.top_size(k, 10_000)
+    top = table.top_size(k)
     torch.manual_seed(0)
-    v = (torch.rand(parts, top - 1) / 100).sort(dim=1, descending=True).values
+    v = (torch.rand(parts, top) / 100).sort(dim=1, descending=True).values
     n = v.numel() + 1
     assert math.comb(n - 1, k) > torch.finfo(torch.float32).max
     loss = SVM._replace(k=k)
@@ -158,8 +158,7 @@ def test_parts_that_have_nothing_but_their_largest_scores() -> None:
     config = Config(rows=1, lanes=1, blocks=20, stream=True, warps=1, parts=parts)
     plan = launch._plan(loss, n, torch.float32, False, config)
     summaries = torch.zeros(1, parts, plan.numbers)
-    summaries[0, :, : top - 1] = v
-    summaries[0, :, top - 1] = -math.inf
+    summaries[0, :, :top] = v
     labels, found = torch.zeros(1, dtype=torch.int64), torch.full((1,), math.nan)
     tensors = (scores, labels, None, None, None, None, found, None, None, summaries)
     launch._launch(launch.loss_kernel, 1, tensors, (1, n, n, 0, 0, 0, -100), *plan.loss)

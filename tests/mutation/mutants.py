@@ -24,6 +24,7 @@ _ANY_PART = "test_parts.py::test_label_in_any_part"
 _TIES = "test_parts.py::test_ties_in_several_parts_have_equal_gradients"
 _SCALED_MERGE = "test_parts.py::test_parts_that_have_nothing_but_their_largest_scores"
 _SCALED_PARTS = "test_parts.py::test_coefficients_that_have_to_be_scaled"
+_EQUAL = "test_kernels.py::test_equal_scores_have_equal_gradients"
 _SCALED = "test_kernels.py::test_coefficients_that_have_to_be_scaled"
 
 
@@ -41,35 +42,45 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
-    Mutant("select.py", "range(1, ROUNDS + 1)", "range(1, ROUNDS)", _LAYOUTS),
     Mutant(
-        "select.py",
-        "(c * WIDTH + tl.arange(0, WIDTH)[None, :])",
-        "tl.arange(0, WIDTH)[None, :]",
-        _LAYOUTS,
+        "select.py", "range(0, COUNT - REST, STEP)", "range(STEP, COUNT - REST, STEP)", _LAYOUTS
+    ),
+    Mutant("select.py", "if REST > 0:", "if REST < 0:", _LAYOUTS),
+    Mutant("select.py", ">= j * HEIGHT - i", ">= j * HEIGHT", _LAYOUTS),
+    Mutant("select.py", "== label_at[:, None]", "== label_at[:, None] + 1", _LAYOUTS),
+    Mutant("select.py", "taken | (1 << slot), taken", "taken | 1, taken", _LAYOUTS),
+    Mutant("select.py", "order // 16, order", "order, order", _LAYOUTS),
+    Mutant("select.py", "maxima[s + 1], maxima[s]", "maxima[s], maxima[s]", _LAYOUTS),
+    Mutant(
+        "select.py", "return queue[len(new) :] + new", "return new + queue[len(new) :]", _LAYOUTS
     ),
     Mutant(
         "select.py",
-        "_remove(firsts, label_at, start)",
-        "_remove(firsts, label_at + 1, start)",
+        "here = start[None, :] + (slot // SLOTS * LANES + slot % SLOTS)",
+        "here = start[None, :] + slot",
         _LAYOUTS,
     ),
-    Mutant("select.py", "start[None, :] + s, found)", "start[None, :], found)", _LAYOUTS),
-    Mutant("select.py", "tl.maximum(merged[COUNT - 1], elsewhere)", "merged[COUNT - 1]", _LAYOUTS),
-    Mutant("candidates.py", "(column < n)", "(column <= n)", _LAYOUTS),
+    Mutant("candidates.py", "& (column < n)", "& (column <= n)", _LAYOUTS),
     Mutant("candidates.py", "(index < COUNT * HEIGHT)", "(index < COUNT * HEIGHT - 1)", _LAYOUTS),
     Mutant("candidates.py", "index % HEIGHT // FOLD * LANES", "index % HEIGHT * LANES", _HALF),
-    Mutant("candidates.py", 'tl.where(column == label[:, None], float("-inf"), x)', "x", _LAYOUTS),
+    Mutant(
+        "candidates.py", "(column != label[:, None])", "(column != label[:, None] + 1)", _LAYOUTS
+    ),
     Mutant("lists.py", "x = tl.minimum(lists[j], x)", "x = lists[j]", _LAYOUTS),
     Mutant("lists.py", "len(lists) < DEPTH:", "len(lists) < DEPTH - 1:", _LAYOUTS),
     Mutant("lists.py", "b[SIZE - 1 - i]", "b[i]", _LAYOUTS),
     Mutant("lists.py", "i + DISTANCE < SIZE:", "i + DISTANCE < SIZE - 1:", _LAYOUTS),
-    Mutant("top.py", "candidates[i] > floor[:, None]", "candidates[i] >= floor[:, None]", _LAYOUTS),
+    Mutant("lists.py", "_in_order(x, places, 2, 1)", "_in_order(x, places, 2, 2)", _LAYOUTS),
+    Mutant("lists.py", "_in_order(x, places, 4, 1)", "_in_order(x, places, 4, 4)", _LAYOUTS),
+    Mutant("lists.py", "places[i] << (4 * i)", "places[i] << (3 * i)", _LAYOUTS),
+    Mutant("lists.py", "swap = x[i] > other", "swap = x[i] >= other", _LAYOUTS),
+    Mutant(
+        "top.py", "(candidates[i] >= floor[:, None])", "(candidates[i] > floor[:, None])", _ACCURACY
+    ),
+    Mutant("top.py", "tl.where(tied, floor,", "tl.where(tied & False, floor,", _EQUAL),
     Mutant("top.py", "G += each[:, None]", "G += 0.0 * each[:, None]", _LOSSES),
     Mutant("top.py", "range(tl.max(tl.max(count, axis=1), axis=0))", "range(1)", _LAYOUTS),
-    Mutant(
-        "blocks.py", "inside = (column < n - offset)", "inside = (column <= n - offset)", _LAYOUTS
-    ),
+    Mutant("blocks.py", "inside = (column < n - at)", "inside = (column <= n - at)", _LAYOUTS),
     Mutant("blocks.py", "parts = even + odd", "parts = odd + even", _LAYOUTS),
     Mutant(
         "blocks.py",
@@ -77,25 +88,39 @@ MUTANTS = [
         "tl.static_range(s + SLOTS, VEC - 1, SLOTS)",
         _HALF,
     ),
-    Mutant("blocks.py", "tl.where(taken[i % len(taken)], 0.0, parts[i])", "parts[i]", _LOSSES),
+    Mutant(
+        "blocks.py", "tl.where(taken[v * SLOTS + i % SLOTS], 0.0, parts[i])", "parts[i]", _LOSSES
+    ),
+    Mutant("blocks.py", "totals[INDEX + 1 :]", "totals[:INDEX]", _LOSSES),
     Mutant("blocks.py", 'float("inf"), p[:, None]', "p[:, None], p[:, None]", _LAYOUTS),
     Mutant("polynomial.py", "out = (r[0] + e,)", "out = (r[0],)", _LAYOUTS),
     Mutant("polynomial.py", "b[j - 1 - i], coefficient)", "b[j - i], coefficient)", _LAYOUTS),
     Mutant("polynomial.py", "tl.fma(e, r[j - 1], r[j])", "tl.fma(e, r[j - 1], -r[j])", _LAYOUTS),
     Mutant("smooth_svm.py", "tl.exp2((x - p) * rate)", "tl.exp2((p - x) * rate)", _LAYOUTS),
+    Mutant("smooth_svm.py", "large = x >= floor[:, None]", "large = x > floor[:, None]", _LAYOUTS),
+    Mutant("smooth_svm.py", "total % MANY - ALL", "total % MANY * 0", _LAYOUTS),
+    Mutant("smooth_svm.py", "more.to(tl.int32) * MANY", "more.to(tl.int32) * 0", _EQUAL),
+    Mutant("smooth_svm.py", "        equal -= 1", "        equal -= 2", _LAYOUTS),
+    Mutant("smooth_svm.py", "equal, e * tl.exp2(log2_s))", "equal, e)", _SCALED),
+    Mutant("smooth_svm.py", "equal * e, K)", "0.0 * e, K)", _SCALED),
     Mutant(
-        "smooth_svm.py",
-        "tl.where(x > floor[:, None], 0.0, e)",
-        "tl.where(x >= floor[:, None], 0.0, e)",
-        _LAYOUTS,
+        "smooth_svm.py", 'tl.where(last > float("-inf"), last, LOWEST)', "last", _DIFFICULT_SMOOTH
     ),
+    Mutant("smooth_svm.py", "if SCALED or i >= K - 1:", "if SCALED or i >= K:", _LAYOUTS),
+    Mutant("smooth_svm.py", "b[i - LEFT_OUT])", "b[0])", _LAYOUTS),
     Mutant("smooth_svm.py", "return -tl.ceil(", "return tl.ceil(", _SCALED),
     Mutant("smooth_svm.py", "power = power * s", "power = power", _SCALED),
     Mutant("smooth_svm.py", "(v[i] - p) * rate + log2_s", "(v[i] - p) * rate", _SCALED),
-    Mutant("smooth_svm.py", "a = tl.exp2(-tl.maximum(d, 0.0))", "a = tl.exp2(-d)", _LAYOUTS),
+    Mutant(
+        "smooth_svm.py",
+        "a = a + (tl.exp2(-tl.maximum(d, 0.0)),)",
+        "a = a + (tl.exp2(-d),)",
+        _LAYOUTS,
+    ),
     Mutant("smooth_svm.py", "0.0 if J <= K else", "0.0 if J > K else", _TAYLOR),
     Mutant("smooth_svm.py", "S[J] < _TINY", "S[J] < 0.0", _LAYOUTS),
-    Mutant("smooth_svm.py", "d[i][:, None] > own", "d[i][:, None] >= own", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.where(here < own_a,", "tl.where(here <= own_a,", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.where(here > own_b,", "tl.where(here >= own_b,", _LAYOUTS),
     Mutant("smooth_svm.py", "(first - second)", "(first + second)", _LAYOUTS),
     Mutant("smooth_svm.py", "Q_below - Q)", "Q - Q_below)", _TAYLOR),
     Mutant("smooth_svm.py", "u[len(u) - 1 - i]", "u[len(u) - 2 - i]", _TAYLOR),
@@ -123,7 +148,7 @@ MUTANTS = [
     ),
     Mutant("rows.py", 'tl.where(s_y == float("inf"), float("nan"), s_y)', "s_y", _DIFFICULT),
     Mutant("rows.py", "(label < n)", "(label <= n)", _DIFFICULT),
-    Mutant("loss.py", "own % LANES // VEC * VEC + own % SLOTS", "own % LANES", _HALF),
+    Mutant("loss.py", "own % COLUMNS // VEC * VEC + own % SLOTS", "own % COLUMNS", _HALF),
     Mutant("rows.py", "v[K - 1]) + 0.0 * largest, few", "v[K - 1]), few", _DIFFICULT_SMOOTH),
     Mutant("loss.py", "r = select.where(taken[s], before, r)", "r = r", _LAYOUTS),
     Mutant("rows.py", "loss = (1.0 - share) * lq_loss", "loss = share * lq_loss", _LOSSES),
@@ -157,13 +182,19 @@ MUTANTS = [
         _FACTORS,
     ),
     Mutant("loss.py", "upstream + row * upstream_stride", "upstream + row", _AUTOGRAD),
-    Mutant("loss.py", "column, width, ACC, b == LAST)", "column, width, ACC, False)", _LAYOUTS),
+    Mutant(
+        "loss.py",
+        "column, width, ACC, b == LAST, VECTORS)",
+        "column, width, ACC, False, VECTORS)",
+        _LAYOUTS,
+    ),
     Mutant("loss.py", "n * (part == 0)", "n * (part == 1)", _HITS),
     Mutant("rows.py", "(label < first + width)", "(label < first)", _ANY_PART),
     Mutant("rows.py", "label - first, -1)", "label, -1)", _ANY_PART),
     Mutant("rows.py", "(part + 1) * blocks // PARTS", "part * blocks // PARTS + 1", _LOSSES),
-    Mutant("summary.py", "(v[i] > v[TOP - 1])", "(v[i] >= v[TOP - 1])", _LOSSES),
-    Mutant("summary.py", "(v[i] <= top[TOP - 1]", "(v[i] < top[TOP - 1]", _LOSSES),
+    Mutant("summary.py", "v[i] >= floor[:, None]", "v[i] > floor[:, None]", _LOSSES),
+    Mutant("summary.py", "(others[DEGREE + 3] > 0) &", "(others[DEGREE + 3] < 0) &", _TIES),
+    Mutant("summary.py", "e_floor * tl.exp2(log2_s))", "e_floor)", _SCALED_PARTS),
     Mutant("summary.py", "rate - others[DEGREE]", "rate", _SCALED_PARTS),
     Mutant("summary.py", "exp2(shift + log2_s[:, None])", "exp2(shift)", _SCALED_PARTS),
     Mutant("summary.py", "e[i] * tl.exp2(log2_s)", "e[i] * tl.exp2(0.0 * log2_s)", _SCALED_PARTS),

@@ -1,7 +1,9 @@
 """A row as blocks of columns, and the positions that its columns belong to.
 
-A lane has VEC adjacent columns of each block, as many as 128 bits hold.  What a position holds is a column of every
-block: of 16-bit scores two columns, since a position's candidates are read one by one however small they are.
+A block is a tuple of one or two tensors [ROWS, LANES] of adjacent columns, of which a lane has a vector each: VEC
+adjacent columns, as many as 128 bits hold.  What a position holds is a column of every block: of 16-bit scores two
+columns, since a position's candidates are read one by one however small they are.  Two tensors a block make twice the
+positions, of half the candidates.
 """
 
 import triton
@@ -9,14 +11,30 @@ import triton.language as tl
 
 
 @triton.jit
-def load(here, offset, column, n, ACC: tl.constexpr, MASKED: tl.constexpr):
-    """The scores of a block, -inf outside the row."""
-    if MASKED:
-        inside = (column < n - offset)[None, :]
-        x = tl.load(here + offset, mask=inside, other=float("-inf"))
-    else:
-        x = tl.load(here + offset)
-    return x.to(ACC)
+def load(here, offset, column, n, ACC: tl.constexpr, MASKED: tl.constexpr, VECTORS: tl.constexpr):
+    """The scores of a block as a tuple of VECTORS tensors, -inf outside the row.  column: of the first."""
+    out = ()
+    for i in tl.static_range(VECTORS):
+        at = offset + i * column.shape[0]
+        inside = (column < n - at)[None, :]
+        x = tl.load(here + at, mask=inside, other=float("-inf")) if MASKED else tl.load(here + at)
+        out = out + (x.to(ACC),)
+    return out
+
+
+@triton.jit
+def maximum(a, b):
+    """tl.maximum of tuples."""
+    out = ()
+    for i in tl.static_range(len(a)):
+        out = out + (tl.maximum(a[i], b[i]),)
+    return out
+
+
+@triton.jit
+def add(totals, INDEX: tl.constexpr, x):
+    """The tuple with x added to one of its tensors."""
+    return totals[:INDEX] + (totals[INDEX] + x,) + totals[INDEX + 1 :]
 
 
 @triton.jit
@@ -51,35 +69,42 @@ def join(parts):
 
 
 @triton.jit
-def maximum_of_slots(x, VEC: tl.constexpr, SLOTS: tl.constexpr):
-    """The maximum of the columns of each slot, as a tuple over the slots."""
-    parts = split(x, VEC)
+def maximum_of_slots(block, VEC: tl.constexpr, SLOTS: tl.constexpr):
+    """The maximum of the columns of each slot, as a tuple over the SLOTS of each of the block's tensors."""
     out = ()
-    for s in tl.static_range(SLOTS):
-        largest = parts[s]
-        for i in tl.static_range(s + SLOTS, VEC, SLOTS):
-            largest = tl.maximum(largest, parts[i])
-        out = out + (largest,)
+    for v in tl.static_range(len(block)):
+        parts = split(block[v], VEC)
+        for s in tl.static_range(SLOTS):
+            largest = parts[s]
+            for i in tl.static_range(s + SLOTS, VEC, SLOTS):
+                largest = tl.maximum(largest, parts[i])
+            out = out + (largest,)
     return out
 
 
 @triton.jit
-def sum_where_left(x, taken, VEC: tl.constexpr):
+def sum_where_left(block, taken, VEC: tl.constexpr):
     """The sum over each lane's columns of the positions that are not taken."""
-    parts = split(x, VEC)
-    total = tl.zeros_like(parts[0])
-    for i in tl.static_range(VEC):
-        total += tl.where(taken[i % len(taken)], 0.0, parts[i])
+    SLOTS: tl.constexpr = len(taken) // len(block)
+    total = tl.zeros([block[0].shape[0], block[0].shape[1] // VEC], block[0].dtype)
+    for v in tl.static_range(len(block)):
+        parts = split(block[v], VEC)
+        for i in tl.static_range(VEC):
+            total += tl.where(taken[v * SLOTS + i % SLOTS], 0.0, parts[i])
     return total
 
 
 @triton.jit
-def infinite_where_taken(p, taken, VEC: tl.constexpr):
-    """The pivot p of each column, +inf at the positions taken: nothing has weight beside it."""
+def infinite_where_taken(p, taken, VEC: tl.constexpr, VECTORS: tl.constexpr):
+    """The pivot p of each column of a block, +inf at the positions taken: nothing has weight beside it."""
+    SLOTS: tl.constexpr = len(taken) // VECTORS
     out = ()
-    for i in tl.static_range(VEC):
-        out = out + (tl.where(taken[i % len(taken)], float("inf"), p[:, None]),)
-    return join(out)
+    for v in tl.static_range(VECTORS):
+        columns = ()
+        for i in tl.static_range(VEC):
+            columns = columns + (tl.where(taken[v * SLOTS + i % SLOTS], float("inf"), p[:, None]),)
+        out = out + (join(columns),)
+    return out
 
 
 @triton.jit

@@ -28,10 +28,10 @@ def load(
     for i in tl.static_range(len(positions)):
         index = i * WIDTH + tl.arange(0, WIDTH)[None, :]
         column = positions[i] + index % HEIGHT // FOLD * LANES + index % FOLD * SLOTS
-        inside = active[:, None] & (column < n)
+        inside = active[:, None] & (column < n) & (column != label[:, None])
         if (i + 1) * WIDTH > COUNT * HEIGHT:
             inside = inside & (index < COUNT * HEIGHT)
-        x = tl.load(row_scores + column, mask=inside, other=float("-inf")).to(ACC)
-        values = values + (tl.where(column == label[:, None], float("-inf"), x),)
+        x = tl.load(row_scores + column, mask=inside, other=float("-inf"))
+        values = values + (x.to(ACC),)
         columns = columns + (column,)
     return values, columns

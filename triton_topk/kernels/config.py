@@ -23,11 +23,12 @@ class Config:
     """How rows of n scores are laid over programs; see docs/algorithm.md, "Kernels"."""
 
     rows: int  # rows a program
-    lanes: int  # columns a block
+    lanes: int  # columns of a block, or of each half of it
     blocks: int  # blocks a row, or a part of it
     stream: bool  # read the row once a phase instead of keeping it in registers
     warps: int
     registers: int | None = None  # a lane's, at most
+    vectors: int = 1  # of a lane in a block: 2 of blocks in halves
     parts: int = 1  # of a row too long for one program
 
 
@@ -49,32 +50,39 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         scores = 128 if degree > 10 else scores
         warps = min(_PART // (scores * _WARP), _MAX_PART_WARPS)
     tile = warps * _WARP * vector
+    # long polynomials: most work is done for the candidates, of which smaller positions have fewer
+    vectors = 2 if degree > 5 else 1
     # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
     # lanes as leave each a few.
-    few_candidates = math.isqrt(2 * n * degree // 5)
+    few_candidates = math.isqrt(2 * n * degree // (5 * vectors))
     least = max(4 * vector, *map(_power_of_two, (_ceil_div(n * vector, scores), few_candidates)))
     lanes = tile if in_parts else min(tile, least)
-    while lanes < tile and _candidates(top_size(degree, n), n, lanes, vector) > _MAX_CANDIDATES:
+    top = top_size(degree)
+    while (
+        lanes < tile
+        and _candidates(top, _ceil_div(n, lanes * vectors), lanes, vector) > _MAX_CANDIDATES
+    ):
         lanes *= 2
-    blocks = _ceil_div(n, lanes)
+    blocks = _ceil_div(n, lanes * vectors)
     # a function of n alone, so that a row's bits do not depend on the batch
-    parts = _ceil_div(blocks * vector, scores) if in_parts else 1
+    parts = _ceil_div(blocks * vector * vectors, scores) if in_parts else 1
     # 128 keep 16 warps resident; vectors of 8 scores in registers, and long polynomials, need a few more, if there are
     most = 168 if degree > 10 or (size == 2 and not stream) else 128
     registers = min(most, _REGISTERS // (warps * _WARP)) if size < 8 else None
-    return Config(tile // lanes, lanes, _ceil_div(blocks, parts), stream, warps, registers, parts)
+    blocks = _ceil_div(blocks, parts)
+    return Config(tile // lanes, lanes, blocks, stream, warps, registers, vectors, parts)
 
 
 def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
     """Whether the kernel can hold rows this long.
 
     The polynomial of one lane's scores must be in range when they are all equal, before any scaling; and the
-    candidates, `top` scores of each of a lane's columns, must be few for every lane.
+    candidates, the scores of the label's position and `top` others, must be few for every lane.
     """
     vector = _VECTOR_BYTES // dtype.itemsize
-    scores = config.blocks * vector
+    scores = config.blocks * config.vectors * vector
     largest = math.comb(scores, min(degree, scores // 2))
-    candidates = _candidates(top, config.blocks * config.lanes, config.lanes, vector)
+    candidates = _candidates(top, config.blocks, config.lanes, vector)
     return (
         largest < torch.finfo(torch.float32).max / 100
         and candidates <= _MAX_CANDIDATES
@@ -91,11 +99,10 @@ def for_waves_of_64(config: Config) -> Config:
     )
 
 
-def top_size(k: int, n: int) -> int:
-    """The rank of the score above which a kernel treats scores one by one: a few more than k bound the
-    amplification of the gradient polynomial; see docs/algorithm.md."""
-    more = min(4, max(0, (k - 4) // 2))
-    return min(n, k + 1 + more, REDUCIBLE_DEGREES[-1]) if k > 1 else 1
+def top_size(k: int) -> int:
+    """How many of the largest scores a kernel treats one by one: a few more than k bound the amplification of the
+    gradient polynomial; see docs/algorithm.md."""
+    return k + min(3, max(0, (k - 4) // 2))
 
 
 def reducible_degree(degree: int) -> int | None:
@@ -103,10 +110,10 @@ def reducible_degree(degree: int) -> int | None:
     return next((d for d in REDUCIBLE_DEGREES if d >= degree), None)
 
 
-def _candidates(top: int, n: int, lanes: int, vector: int) -> int:
-    """Of a lane, where rows of n scores have this many of their largest looked for."""
-    height = _power_of_two(_ceil_div(n, lanes) * max(1, vector // 4))
-    return top * height * vector // lanes
+def _candidates(top: int, blocks: int, lanes: int, vector: int) -> int:
+    """Of a lane, where the label's position and `top` others are taken."""
+    height = _power_of_two(blocks * max(1, vector // 4))
+    return (top + 1) * height * vector // lanes
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -16,10 +16,10 @@ def hard_ties(x, p):
 @triton.jit
 def include_rest(
     r,
-    total,
+    totals,
     ties,
-    x,
-    pivot,
+    block,
+    pivots,
     p,
     largest,
     rate,
@@ -28,16 +28,18 @@ def include_rest(
     LQ: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """The polynomial, the sum of exponentials and the number of ties after the scores of a block."""
-    if SMOOTH:
-        e = blocks.split(smooth_svm.weigh(x, pivot, rate), VEC)
-        for i in tl.static_range(VEC):
-            r = include(r, e[i])
-    if HARD:
-        ties += hard_ties(x, p)
-    if LQ:
-        total += lq.softmax_weight(x, largest[:, None])
-    return r, total, ties
+    """The polynomial, the sums of exponentials and the numbers of ties after the scores of a block."""
+    for v in tl.static_range(len(block)):
+        x = block[v]
+        if SMOOTH:
+            e = blocks.split(smooth_svm.weigh(x, pivots[v], rate), VEC)
+            for i in tl.static_range(VEC):
+                r = include(r, e[i])
+        if HARD:
+            ties = blocks.add(ties, v, hard_ties(x, p))
+        if LQ:
+            totals = blocks.add(totals, v, lq.softmax_weight(x, largest[:, None]))
+    return r, totals, ties
 
 
 @triton.jit

@@ -154,6 +154,7 @@ def _plan(
         **what,
         "ROWS": config.rows,
         "LANES": config.lanes,
+        "VECTORS": config.vectors,
         "BLOCKS": config.blocks,
         "SCALED": math.comb(n - 1, what["DEGREE"]) > _LARGEST_COEFFICIENT,
         "SORTED": table.reducible_degree(what["TOP"]),
@@ -168,7 +169,7 @@ def _plan(
     }
     if config.registers is not None:
         constants["maxnreg"] = config.registers
-    numbers = 2 * what["TOP"] + what["DEGREE"] + 3
+    numbers = 2 * what["TOP"] + what["DEGREE"] + 5
     if config.parts == 1:
         return _Plan(config.rows, 1, numbers, None, (constants, {}))
     finish = constants | {"STREAM": True, "FINISH": True}
@@ -196,7 +197,7 @@ def _what(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
         out |= {
             "SMOOTH": True,
             "K": loss.k,
-            "TOP": table.top_size(loss.k, n),
+            "TOP": table.top_size(loss.k),
             "DEGREE": degree,
             "REDUCIBLE": table.reducible_degree(degree),
             "THRESHOLD": None if loss.order is None else 2.0 ** (digits / (loss.k + loss.order)),

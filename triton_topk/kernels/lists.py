@@ -20,6 +20,50 @@ def insert(lists, x, DEPTH: tl.constexpr):
 
 
 @triton.jit
+def sort(x):
+    """The numbers of each lane, at most 8, descending, and where they were: the i-th digit, of 4 bits, of a number."""
+    places = ()
+    for i in tl.static_range(len(x)):
+        places = places + (tl.full(x[0].shape, i, tl.int32),)
+    # Batcher's odd-even merge sort
+    x, places = _in_order(x, places, 1, 1)
+    x, places = _in_order(x, places, 2, 2)
+    x, places = _in_order(x, places, 2, 1)
+    x, places = _in_order(x, places, 4, 4)
+    x, places = _in_order(x, places, 4, 2)
+    x, places = _in_order(x, places, 4, 1)
+    digits = places[0]
+    for i in tl.static_range(1, len(x)):
+        digits += places[i] << (4 * i)
+    return x, digits
+
+
+@triton.jit
+def _in_order(x, places, SIZE: tl.constexpr, DISTANCE: tl.constexpr):
+    """A step of merging pairs of lists of a SIZE: some numbers a DISTANCE apart put in order."""
+    PAIR: tl.constexpr = 2 * SIZE
+    # the first in order are every second group of a DISTANCE, from the first or the second of the pair on
+    ODD: tl.constexpr = 1 if DISTANCE < SIZE else 0
+    out = ()
+    at = ()
+    for i in tl.static_range(len(x)):
+        if i // DISTANCE % 2 == ODD and i % PAIR + DISTANCE < PAIR and i + DISTANCE < len(x):
+            other = x[i + DISTANCE]
+            swap = other > x[i]
+            out = out + (tl.where(swap, other, x[i]),)
+            at = at + (tl.where(swap, places[i + DISTANCE], places[i]),)
+        elif i // DISTANCE % 2 != ODD and i % PAIR >= (1 + ODD) * DISTANCE:
+            other = x[i - DISTANCE]
+            swap = x[i] > other
+            out = out + (tl.where(swap, other, x[i]),)
+            at = at + (tl.where(swap, places[i - DISTANCE], places[i]),)
+        else:
+            out = out + (x[i],)
+            at = at + (places[i],)
+    return out, at
+
+
+@triton.jit
 def merge(a, b):
     """The largest len(a) of two descending lists of that length, descending."""
     SIZE: tl.constexpr = len(a)

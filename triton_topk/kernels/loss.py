@@ -86,6 +86,7 @@ def loss_kernel(
     SORTED: tl.constexpr,
     ROWS: tl.constexpr,
     LANES: tl.constexpr,
+    VECTORS: tl.constexpr,
     BLOCKS: tl.constexpr,
     VEC: tl.constexpr,
     ALIGN_ROWS: tl.constexpr,
@@ -100,11 +101,14 @@ def loss_kernel(
     SLOTS: tl.constexpr = min(VEC, 4)
     FOLD: tl.constexpr = VEC // SLOTS
     HEIGHT: tl.constexpr = triton.next_power_of_2(BLOCKS * FOLD)
+    # positions: the label's, and one for each of the largest
+    TAKEN: tl.constexpr = TOP + 1
     # of GROUP lanes, those that merge the candidates' largest values: 8 candidates each
-    FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TOP * HEIGHT) // 8))
+    FEW: tl.constexpr = min(GROUP, max(HEIGHT, triton.next_power_of_2(TAKEN * HEIGHT) // 8))
     NONE: tl.constexpr = 2**30
     # only the last block may end beyond the row, or the part: no part has more blocks than the last one
     LAST: tl.constexpr = BLOCKS - 1
+    COLUMNS: tl.constexpr = VECTORS * LANES
     PROGRAMS: tl.constexpr = 1 if FINISH and gradient is None else PARTS
     rate = tl.full([1], rate, ACC)
     part = tl.program_id(0) % PROGRAMS if PROGRAMS > 1 else 0
@@ -126,19 +130,19 @@ def loss_kernel(
         of_label = margins + row * margins_row_stride + label * margins_class_stride
         margin += K * tl.load(of_label, mask=known, other=0.0).to(tl.float64)
     label = tl.where(known, label, -1).to(tl.int32)
-    first, width, own, has_own = rows.part_of_row(part, n, label, known, LANES, PARTS)
+    first, width, own, has_own = rows.part_of_row(part, n, label, known, COLUMNS, PARTS)
     row_scores = (scores_start + first)[:, None]
     here = row_scores + column[None, :]
     gradient_start = row * n + first
 
     # Select: the largest score of each position, the positions with the largest of these, and all their scores.
     if PARTS > 1:
-        NUMBERS: tl.constexpr = TOP + DEGREE + 3
-        STRIDE: tl.constexpr = NUMBERS + TOP
+        NUMBERS: tl.constexpr = TOP + DEGREE + 4
+        STRIDE: tl.constexpr = NUMBERS + TAKEN
         summary_start = summaries + row * (PARTS * STRIDE)
         summary_here = summary_start + part * STRIDE
     if FINISH:
-        v, r, log2_s, total, ties = summary.load_merged(
+        v, r, log2_s, total, ties, tied = summary.load_merged(
             summary_start,
             rate,
             SMOOTH,
@@ -154,38 +158,42 @@ def loss_kernel(
             STRIDE,
         )
         positions = ()
-        if SMOOTH and TOP > 1 and gradient is not None:
-            positions = summary.load_positions(summary_here + NUMBERS, HEIGHT, TOP, GROUP)
+        if SMOOTH and K > 1 and gradient is not None:
+            positions = summary.load_positions(summary_here + NUMBERS, HEIGHT, TAKEN, GROUP)
     else:
         kept = ()
-        firsts = tl.full([ROWS, LANES], float("-inf"), ACC)
+        maxima = ()
+        for _ in tl.static_range(VECTORS):
+            maxima = maxima + (tl.full([ROWS, LANES], float("-inf"), ACC),)
         if STREAM:
             for b in range(LAST):
-                x = blocks.load(here, b * LANES, column, width, ACC, False)
-                firsts = tl.maximum(firsts, x)
-            x = blocks.load(here, LAST * LANES, column, width, ACC, True)
-            firsts = tl.maximum(firsts, x)
+                x = blocks.load(here, b * COLUMNS, column, width, ACC, False, VECTORS)
+                maxima = blocks.maximum(maxima, x)
+            x = blocks.load(here, LAST * COLUMNS, column, width, ACC, True, VECTORS)
+            maxima = blocks.maximum(maxima, x)
         else:
             for b in tl.static_range(BLOCKS):
-                x = blocks.load(here, b * LANES, column, width, ACC, b == LAST)
-                firsts = tl.maximum(firsts, x)
-                kept = kept + (x,)
-        label_at = tl.where(has_own, own % LANES // VEC * VEC + own % SLOTS, NONE)
-        firsts, positions, few_positions = select.take_positions(
-            blocks.maximum_of_slots(firsts, VEC, SLOTS),
+                x = blocks.load(here, b * COLUMNS, column, width, ACC, b == LAST, VECTORS)
+                maxima = blocks.maximum(maxima, x)
+                kept = kept + x
+        label_at = tl.where(has_own, own % COLUMNS // VEC * VEC + own % SLOTS, NONE)
+        taken_slots, elsewhere, positions, few_positions = select.take_positions(
+            blocks.maximum_of_slots(maxima, VEC, SLOTS),
             label_at,
             lane * VEC,
-            TOP - 1,
+            LANES,
+            SLOTS,
+            TAKEN,
             HEIGHT,
             GROUP,
             FEW,
             NONE,
         )
         taken = ()
-        for s in tl.static_range(SLOTS):
-            taken = taken + (firsts[s] != firsts[s],)
+        for s in tl.static_range(VECTORS * SLOTS):
+            taken = taken + ((taken_slots >> s) % 2 == 1,)
     several, columns = candidates.load(
-        row_scores, positions, own, active, width, GROUP, TOP, HEIGHT, LANES, FOLD, SLOTS, ACC
+        row_scores, positions, own, active, width, GROUP, TAKEN, HEIGHT, COLUMNS, FOLD, SLOTS, ACC
     )
     if not FINISH:
         # fewer lanes have less to merge
@@ -198,18 +206,20 @@ def loss_kernel(
                 active,
                 width,
                 FEW,
-                TOP,
+                TAKEN,
                 HEIGHT,
-                LANES,
+                COLUMNS,
                 FOLD,
                 SLOTS,
                 ACC,
             )
-        v = select.largest_values(few_lanes, firsts, TOP, SORTED)
+        v = select.largest_values(few_lanes, TOP, SORTED)
     largest, p, few = rows.pivot(v, K)
     if not STREAM:
         p += blocks.zeros(here, column, 1, ACC)
-    floor = v[TOP - 1]
+        # early: behind a loop that threads may leave one by one, shuffles take more instructions
+        nothing = blocks.zeros(here, column, 2, ACC)
+    floor = smooth_svm.floor_of(v)
     if hits is not None:
         rank = rank_of_label.up_to(
             v,
@@ -228,28 +238,30 @@ def loss_kernel(
         r = ()
         for _ in tl.static_range(DEGREE):
             r = r + (tl.zeros([ROWS, GROUP], ACC),)
-        total = tl.zeros([ROWS, LANES], ACC)
-        ties = tl.zeros([ROWS, LANES], ACC)
+        totals = ()
+        for _ in tl.static_range(VECTORS):
+            totals = totals + (tl.zeros([ROWS, LANES], ACC),)
+        ties = totals
         if STREAM:
-            pivot = blocks.infinite_where_taken(p, taken, VEC) if SMOOTH else p
+            pivots = blocks.infinite_where_taken(p, taken, VEC, VECTORS) if SMOOTH else ()
             for b in range(LAST):
-                x = blocks.load(here, b * LANES, column, width, ACC, False)
-                r, total, ties = each_score.include_rest(
-                    r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
+                x = blocks.load(here, b * COLUMNS, column, width, ACC, False, VECTORS)
+                r, totals, ties = each_score.include_rest(
+                    r, totals, ties, x, pivots, p, largest, rate, SMOOTH, HARD, LQ, VEC
                 )
-            x = blocks.load(here, LAST * LANES, column, width, ACC, True)
-            r, total, ties = each_score.include_rest(
-                r, total, ties, x, pivot, p, largest, rate, SMOOTH, HARD, LQ, VEC
+            x = blocks.load(here, LAST * COLUMNS, column, width, ACC, True, VECTORS)
+            r, totals, ties = each_score.include_rest(
+                r, totals, ties, x, pivots, p, largest, rate, SMOOTH, HARD, LQ, VEC
             )
         else:
             weighed = ()
             parts = ()
-            for b in tl.static_range(BLOCKS):
+            for b in tl.static_range(len(kept)):
                 if HARD:
-                    ties += each_score.hard_ties(kept[b], p)
+                    ties = blocks.add(ties, b % VECTORS, each_score.hard_ties(kept[b], p))
                 if LQ:
                     e = lq.softmax_weight(kept[b], largest[:, None])
-                    total += e
+                    totals = blocks.add(totals, b % VECTORS, e)
                 if SMOOTH:
                     e = smooth_svm.weigh(kept[b], p[:, None], rate)
                     parts = parts + (blocks.split(e, VEC),)
@@ -257,20 +269,22 @@ def loss_kernel(
             kept = weighed
             if SMOOTH:
                 # slot by slot, for what has been included of a position taken to be dropped at once
-                for s in tl.static_range(SLOTS):
+                for s in tl.static_range(len(taken)):
                     before = r
-                    for i in tl.static_range(s, VEC, SLOTS):
-                        for b in tl.static_range(BLOCKS):
+                    for i in tl.static_range(s % SLOTS, VEC, SLOTS):
+                        for b in tl.static_range(s // SLOTS, len(parts), VECTORS):
                             r = include(r, parts[b][i])
                     r = select.where(taken[s], before, r)
         if LQ:
-            total = blocks.sum_where_left(total, taken, VEC)
+            total = blocks.sum_where_left(totals, taken, VEC)
         if HARD:
             ties = blocks.sum_where_left(ties, taken, VEC)
+        count = tl.zeros([ROWS, GROUP], tl.int32)
         for i in tl.static_range(len(several)):
             one = several[i]
             if SMOOTH:
-                r = smooth_svm.include_rest(r, smooth_svm.weigh(one, p[:, None], rate), one, floor)
+                e = smooth_svm.weigh(one, p[:, None], rate)
+                r, count = smooth_svm.include_rest(r, count, e, one, floor, K)
             if HARD:
                 ties += each_score.hard_ties(one, p)
             if LQ:
@@ -279,13 +293,17 @@ def loss_kernel(
         log2_s = tl.zeros([ROWS], ACC)
         total = tl.sum(total, axis=1) if LQ else log2_s
         ties = tl.sum(ties, axis=1) if HARD else log2_s
+        tied = log2_s > 0
         if SMOOTH:
-            r, log2_s = smooth_svm.rest_polynomial(r, K, REDUCIBLE, SCALED)
+            more = elsewhere == floor[:, None]
+            equal, tied = smooth_svm.beyond_top(count, more, TOP, K)
+            e = smooth_svm.weigh(floor, p, rate)
+            r, log2_s = smooth_svm.rest_polynomial(r, equal, e, K, REDUCIBLE, SCALED)
 
     if PARTS > 1 and not FINISH:
-        summary.store(summary_here, v, r, log2_s, total, ties)
-        if SMOOTH and TOP > 1:
-            summary.store_positions(summary_here + NUMBERS, positions, HEIGHT, TOP)
+        summary.store(summary_here, v, r, log2_s, total, ties, tied)
+        if SMOOTH and K > 1:
+            summary.store_positions(summary_here + NUMBERS, positions, HEIGHT, TAKEN)
     else:
         # The losses, and -dL/ds_y of each.
         loss, svm_g, hard_g, lq_g, polynomials = rows.losses(
@@ -311,6 +329,7 @@ def loss_kernel(
             LQ,
             TRUNCATED,
             K,
+            SCALED,
         )
         scale = tl.full([ROWS], 1.0, ACC)
         if weight is not None:
@@ -342,17 +361,18 @@ def loss_kernel(
             if SMOOTH:
                 svm_g = svm_g * scale
                 g += svm_g
-                coefficients = smooth_svm.gradient_polynomial(polynomials[3], svm_g, K)
+                coefficients = smooth_svm.gradient_polynomial(polynomials[4], svm_g, K)
                 if not STREAM:
-                    leading = coefficients[K - 1] + blocks.zeros(here, column, 2, ACC)
+                    leading = coefficients[K - 1] + nothing
                     coefficients = coefficients[: K - 1] + (leading,)
                 smooth = (p, coefficients)
 
-            if SMOOTH and TOP > 1:
+            if SMOOTH and K > 1:
                 top_gradients, top_columns = top.gradients(
                     several,
                     columns,
                     floor,
+                    tied,
                     polynomials,
                     soft,
                     svm_g,
@@ -360,6 +380,7 @@ def loss_kernel(
                     rate,
                     LQ,
                     K,
+                    SCALED,
                     THRESHOLD,
                     NONE,
                 )
@@ -368,7 +389,7 @@ def loss_kernel(
             there = row_gradient + column[None, :]
             if STREAM:
                 # several loads before the first store, which they could not pass
-                STEP: tl.constexpr = min(4, triton.next_power_of_2(BLOCKS)) * LANES
+                STEP: tl.constexpr = min(4, triton.next_power_of_2(BLOCKS * VECTORS)) * LANES
                 wide = tl.arange(0, STEP)
                 if FINISH:
                     # else Triton 3.6 moves all scores to the layout of the summaries
@@ -376,7 +397,7 @@ def loss_kernel(
                     smooth, hard, soft = each_score.add(
                         nothing, smooth, hard, soft, SMOOTH, HARD, LQ
                     )
-                for offset in range(0, BLOCKS * LANES, STEP):
+                for offset in range(0, BLOCKS * COLUMNS, STEP):
                     mask = (wide < width - offset)[None, :]
                     again = tl.load(row_scores + offset + wide[None, :], mask=mask).to(ACC)
                     out = each_score.gradient(
@@ -385,17 +406,17 @@ def loss_kernel(
                     out = out.to(gradient.dtype.element_ty)
                     tl.store(row_gradient + offset + wide[None, :], out, mask=mask)
             else:
-                for b in tl.static_range(BLOCKS):
+                for b in tl.static_range(len(kept)):
                     out = each_score.gradient(
                         kept[b], smooth, hard, soft, rate, SMOOTH, HARD, LQ, SMOOTH != LQ
                     ).to(gradient.dtype.element_ty)
-                    if b == LAST:
+                    if b >= LAST * VECTORS:
                         tl.store(there + b * LANES, out, mask=(column < width - b * LANES)[None, :])
                     else:
                         tl.store(there + b * LANES, out)
             # what follows overwrites some of these, from other threads
             tl.debug_barrier()
-            if SMOOTH and TOP > 1:
+            if SMOOTH and K > 1:
                 for i in tl.static_range(len(top_gradients)):
                     tl.store(
                         row_gradient + top_columns[i],

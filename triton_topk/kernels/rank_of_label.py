@@ -20,8 +20,8 @@ def up_to(v, s_y, label, here, column, n, K: tl.constexpr, LANES: tl.constexpr, 
         tied |= (v[i] == s_y).to(tl.int32)
     before = tl.zeros([s_y.shape[0], LANES], tl.int32)
     for offset in tl.range(0, n * tl.max(tied, axis=0), LANES, loop_unroll_factor=1):
-        x = blocks.load(here, offset, column, n, ACC, True)
-        equal = (x == s_y[:, None]) & (column[None, :] + offset < label[:, None])
+        x = blocks.load(here, offset, column, n, ACC, True, 1)
+        equal = (x[0] == s_y[:, None]) & (column[None, :] + offset < label[:, None])
         before += equal.to(tl.int32)
     # not in the loop, where a warp could not be seen to be as one
     return rank + tl.sum(before, axis=1)

@@ -74,6 +74,7 @@ def losses(
     LQ: tl.constexpr,
     TRUNCATED: tl.constexpr,
     K: tl.constexpr,
+    SCALED: tl.constexpr,
 ):
     """The loss, -dL/ds_y of the smooth, the hard and the Lq loss, and what Top's gradient needs.
 
@@ -102,10 +103,10 @@ def losses(
         lq_g = (1.0 - share) * lq_g
     if SMOOTH:
         r = (tl.full(s_y.shape, 1.0, ACC),) + r
-        d = smooth_svm.top_exponents(v, v[len(v) - 1], p, log2_s, rate)
-        S = smooth_svm.combine(r, d)
+        a, b = smooth_svm.factors(v, p, log2_s, rate, K, SCALED)
+        S = smooth_svm.combine(r, a, b, K, SCALED)
         u = smooth_svm.ratios(S, tl.exp2(log2_s), K)
-        polynomials = (r, d, S, u, p, log2_s)
+        polynomials = (r, a, b, S, u, p, log2_s)
         # in float64: where tau is small, margin + (p - s_y) / k cancels
         linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
         svm_loss, svm_g = logistic(linear, reciprocal(u[K - 1]))

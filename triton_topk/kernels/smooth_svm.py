@@ -6,8 +6,8 @@ symmetric polynomial of the others' e:
     L = tau softplus(z)      z = (margin + (p - s_y) / k) / tau - log u_k      u_j = sigma_{j-1} / sigma_j
     dL/ds_y = -g / k         dL/ds_i = (g / k) (P_k(i) - P_{k-1}(i))           g = sigmoid(z)
 
-with every e relative to the pivot p, the k-th largest of the others.  The others above the floor, the TOP-th
-largest, are treated one by one (Top in docs/algorithm.md), the rest by their polynomial r.  Exponents are in
+with every e relative to the pivot p, the k-th largest of the others.  The TOP largest of the others are treated one by
+one (Top in docs/algorithm.md), the rest by their polynomial r.  The last of Top is the floor.  Exponents are in
 units of log 2.  Row quantities have the shape [ROWS], scores [ROWS, LANES], a lane's polynomial and its
 candidates [ROWS, GROUP].
 """
@@ -30,28 +30,63 @@ def weigh(x, p, rate):
 
 
 @triton.jit
-def include_rest(r, e, x, floor):
-    """Multiply the scores that are not above the floor into r.  NaN counts as rest and so reaches its row."""
-    return include(r, tl.where(x > floor[:, None], 0.0, e))
+def floor_of(v):
+    """The last of Top, or where classes are masked a number that all others' scores are above."""
+    LOWEST: tl.constexpr = -1.7e308 if v[0].dtype == tl.float64 else -3.4e38
+    last = v[len(v) - 1]
+    return tl.where(last > float("-inf"), last, LOWEST)
 
 
 @triton.jit
-def rest_polynomial(r, K: tl.constexpr, REDUCIBLE: tl.constexpr, SCALED: tl.constexpr):
-    """r_j = s^j sigma_j(rest), and log2 s.
+def include_rest(r, count, e, x, floor, K: tl.constexpr):
+    """Multiply the scores below the floor into r, and count the others.  NaN counts as below and so reaches its row."""
+    if K > 1:
+        large = x >= floor[:, None]
+        e = tl.where(large, 0.0, e)
+        count += large.to(tl.int32)
+    return include(r, e), count
+
+
+@triton.jit
+def beyond_top(count, more, TOP: tl.constexpr, K: tl.constexpr):
+    """How many scores equal to the floor are not of Top, of `count` in the lanes that are not below it, and
+    whether any score is: one of those, or one of `more`, which is whether a lane has other scores equal to it."""
+    MANY: tl.constexpr = 2**16  # no row has as many candidates
+    total = tl.sum(count + more.to(tl.int32) * MANY, axis=1)
+    ALL: tl.constexpr = TOP if K > 1 else 0
+    return total % MANY - ALL, total != ALL
+
+
+@triton.jit
+def rest_polynomial(r, equal, e, K: tl.constexpr, REDUCIBLE: tl.constexpr, SCALED: tl.constexpr):
+    """r_j = s^j sigma_j(rest), and log2 s: of the scores in the lanes, and `equal` more with the exponential e.
 
     If SCALED, s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact; else r_j is in range anyhow.
     """
-    log2_s = tl.zeros([r[0].shape[0]], r[0].dtype)
+    log2_s = tl.zeros_like(e)
     if SCALED:
-        log2_s = log2_scale(r[0], K)
+        log2_s = log2_scale(tl.sum(r[0], axis=1) + equal * e, K)
         r = rescale(r, tl.exp2(log2_s)[:, None])
-    return product_over_lanes(r, REDUCIBLE), log2_s
+    r = product_over_lanes(r, REDUCIBLE)
+    if K > 1:
+        r = include_equal(r, equal, e * tl.exp2(log2_s))
+    return r, log2_s
 
 
 @triton.jit
-def log2_scale(first, K: tl.constexpr):
-    """log2 s of rest_polynomial's s, from what the lanes have of r_1."""
-    return -tl.ceil(tl.log2(tl.maximum(tl.sum(first, axis=1) / K, 1.0)))
+def log2_scale(r_1, K: tl.constexpr):
+    """log2 s of rest_polynomial's s."""
+    return -tl.ceil(tl.log2(tl.maximum(r_1 / K, 1.0)))
+
+
+@triton.jit
+def include_equal(r, equal, e):
+    """Multiply `equal` scores with the exponential e into r."""
+    # seldom any; not a loop of a number of steps, which the compiler would unroll
+    while tl.max(equal, axis=0) > 0:
+        r = include(r, tl.where(equal > 0, e, 0.0))
+        equal -= 1
+    return r
 
 
 @triton.jit
@@ -66,31 +101,42 @@ def rescale(r, s):
 
 
 @triton.jit
-def top_exponents(v, floor, p, log2_s, rate):
-    """log2(s e) of the largest scores v but the floor; -inf for those not above it, which are not of Top."""
-    d = ()
-    for i in tl.static_range(len(v) - 1):
-        d = d + (tl.where(v[i] > floor, (v[i] - p) * rate + log2_s, float("-inf")),)
-    return d
+def factors(v, p, log2_s, rate, K: tl.constexpr, SCALED: tl.constexpr):
+    """a and b of Top's factors a + b y, proportional to 1 + s e y; the larger of both is 1.
+
+    v: Top, descending.  Below the pivot a is 1, and left out; above it b, if not SCALED.
+    """
+    a = ()
+    b = ()
+    for i in tl.static_range(len(v) if K > 1 else 0):
+        d = (v[i] - p) * rate + log2_s
+        if i < K:
+            a = a + (tl.exp2(-tl.maximum(d, 0.0)),)
+        if SCALED or i >= K - 1:
+            b = b + (tl.exp2(tl.minimum(d, 0.0)),)
+    return a, b
 
 
 @triton.jit
-def combine(r, d):
-    """S_0, S_1, ...: the coefficients of r(y) times the factors of Top, all positive, proportional to s^j sigma_j."""
-    S = r
-    for i in tl.static_range(len(d)):
-        S = _times(S, d[i])
-    return S
+def combine(r, a, b, K: tl.constexpr, SCALED: tl.constexpr):
+    """r(y) times the factors: the coefficients, all positive, are proportional to s^j sigma_j."""
+    LEFT_OUT: tl.constexpr = 0 if SCALED else K - 1
+    for i in tl.static_range(LEFT_OUT + len(b)):
+        if i < LEFT_OUT:
+            r = _times(r, a[i], 1.0)
+        elif i < K - 1:
+            r = _times(r, a[i], b[i])
+        else:
+            r = _times(r, 1.0, b[i - LEFT_OUT])
+    return r
 
 
 @triton.jit
-def _times(S, d):
-    """S(y) (a + b y), proportional to 1 + 2^d y; the larger of a and b is 1."""
-    a = tl.exp2(-tl.maximum(d, 0.0))
-    b = tl.exp2(tl.minimum(d, 0.0))
-    out = (S[0] * a,)
-    for j in tl.static_range(1, len(S)):
-        out = out + (tl.fma(b, S[j - 1], S[j] * a),)
+def _times(r, a, b):
+    """r(y) (a + b y)."""
+    out = (r[0] * a,)
+    for j in tl.static_range(1, len(r)):
+        out = out + (r[j] * a + r[j - 1] * b,)
     return out
 
 
@@ -108,23 +154,32 @@ def ratios(S, s, K: tl.constexpr):
 
 
 @triton.jit
-def top_gradient(V, r, d, S, p, log2_s, rate, K: tl.constexpr):
+def top_gradient(V, r, a, b, S, p, log2_s, rate, K: tl.constexpr, SCALED: tl.constexpr):
     """P_K(i) - P_{K-1}(i) of V, one of Top, from the polynomial S' of all others but this one.
 
     With its factor a + b y, S_J = a S'_J + b S'_{J-1}: so P_J = b S'_{J-1} / S_J and 1 - P_J = a S'_J / S_J.
     """
-    own = (V - p[:, None]) * rate + log2_s[:, None]
+    d = (V - p[:, None]) * rate + log2_s[:, None]
+    own_a = tl.exp2(-tl.maximum(d, 0.0))
+    own_b = tl.exp2(tl.minimum(d, 0.0))
     without = ()
     for j in tl.static_range(len(r)):
         without = without + (r[j][:, None],)
-    for i in tl.static_range(len(d) - 1):
-        # the exponents without one that is its own
-        without = _times(without, tl.where(d[i][:, None] > own, d[i][:, None], d[i + 1][:, None]))
+    # the factors without its own: from there on the next one
+    other_a = ()
+    for i in tl.static_range(len(a) - 1):
+        here = a[i][:, None]
+        other_a = other_a + (tl.where(here < own_a, here, a[i + 1][:, None]),)
+    other_b = ()
+    for i in tl.static_range(len(b) - 1):
+        here = b[i][:, None]
+        other_b = other_b + (tl.where(here > own_b, here, b[i + 1][:, None]),)
+    without = combine(without, other_a, other_b, K, SCALED)
     one_over_K = reciprocal(S[K])[:, None]
     one_over_below = reciprocal(S[K - 1])[:, None]
     first = (without[K - 1] * one_over_K) * (without[K - 1] * one_over_below)
     second = (without[K] * one_over_K) * (without[K - 2] * one_over_below)
-    return tl.exp2(-tl.abs(own)) * (first - second)
+    return own_a * own_b * (first - second)
 
 
 @triton.jit

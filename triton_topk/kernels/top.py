@@ -11,6 +11,7 @@ def gradients(
     candidates,
     columns,
     floor,
+    tied,
     smooth,
     soft,
     svm_g,
@@ -18,16 +19,21 @@ def gradients(
     rate,
     LQ: tl.constexpr,
     K: tl.constexpr,
+    SCALED: tl.constexpr,
     THRESHOLD: tl.constexpr,
     NONE: tl.constexpr,
 ):
-    """The gradient of each candidate that is above the floor, and its column; NONE of all others."""
-    r, d, S, u, p, log2_s = smooth
+    """The gradient of each candidate that is of Top, and its column; NONE of all others.
+
+    Where the floor is tied with scores that are not of Top, those equal to it are left to the polynomial of all others.
+    """
+    r, a, b, S, u, p, log2_s = smooth
     out = candidates
     where = ()
     count = tl.zeros(candidates[0].shape, tl.int32)
+    not_top = tl.where(tied, floor, float("nan"))[:, None]
     for i in tl.static_range(len(candidates)):
-        is_top = candidates[i] > floor[:, None]
+        is_top = (candidates[i] >= floor[:, None]) & (candidates[i] != not_top)
         # a column below 0 is still to come: its complement
         where = where + (tl.where(is_top, ~columns[i], NONE),)
         count += is_top.to(tl.int32)
@@ -37,7 +43,7 @@ def gradients(
         for i in tl.static_range(len(out)):
             V = tl.maximum(V, tl.where(where[i] < 0, out[i], float("-inf")))
         if THRESHOLD is None:
-            G = smooth_svm.top_gradient(V, r, d, S, p, log2_s, rate, K)
+            G = smooth_svm.top_gradient(V, r, a, b, S, p, log2_s, rate, K, SCALED)
         else:
             G = smooth_svm.top_gradient_taylor(V, u, p, rate, K, THRESHOLD)
         G = tl.where(few[:, None], svm_g[:, None], svm_g[:, None] * G)

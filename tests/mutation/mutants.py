@@ -104,7 +104,10 @@ MUTANTS = [
     Mutant("smooth_svm.py", "equal, e * tl.exp2(log2_s))", "equal, e)", _SCALED),
     Mutant("smooth_svm.py", "equal * e, K)", "0.0 * e, K)", _SCALED),
     Mutant(
-        "smooth_svm.py", 'tl.where(last > float("-inf"), last, LOWEST)', "last", _DIFFICULT_SMOOTH
+        "smooth_svm.py",
+        'tl.where(last > float("-inf"), last, LOWEST)',
+        'tl.where(last > float("-inf"), last, 0.0)',
+        _DIFFICULT_SMOOTH,
     ),
     Mutant("smooth_svm.py", "if SCALED or i >= K - 1:", "if SCALED or i >= K:", _LAYOUTS),
     Mutant("smooth_svm.py", "b[i - LEFT_OUT])", "b[0])", _LAYOUTS),
@@ -115,7 +118,7 @@ MUTANTS = [
         "smooth_svm.py",
         "a = a + (tl.exp2(-tl.maximum(d, 0.0)),)",
         "a = a + (tl.exp2(-d),)",
-        _LAYOUTS,
+        _SCALED,
     ),
     Mutant("smooth_svm.py", "0.0 if J <= K else", "0.0 if J > K else", _TAYLOR),
     Mutant("smooth_svm.py", "S[J] < _TINY", "S[J] < 0.0", _LAYOUTS),

@@ -222,6 +222,7 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     scores, labels = torch.randn(5, n), torch.randint(n, (5,))
     assert math.comb(n - 1, k) > 1e36
     assert_same(scores, labels, k)
+    assert_same(scores.round(), labels, k)
 
 
 def test_what_a_part_holds_of_a_long_row_is_finite() -> None:

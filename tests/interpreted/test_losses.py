@@ -89,6 +89,17 @@ def test_every_layout(loss: Loss, layout: str | None) -> None:
         assert_same(scores.double(), labels, loss, config)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_the_largest_are(layout: str) -> None:
+    n, k = 150, 16
+    torch.manual_seed(0)
+    column = torch.arange(n)
+    # in adjacent columns, each fourth, each 32nd, anywhere
+    order = [column, -column, column % 4 * n + column, column % 32 * n + column, torch.randperm(n)]
+    scores = torch.stack([x.argsort().argsort() for x in order]).float()
+    assert_same(scores, torch.randint(n, (5,)), HARD._replace(k=k), LAYOUTS[layout])
+
+
 @pytest.mark.parametrize("k", [1, 2, 9, 16])
 @pytest.mark.usefixtures("many_rows")
 def test_every_k(k: int) -> None:

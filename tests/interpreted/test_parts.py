@@ -145,12 +145,13 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     assert (error <= 1e-6 * expected[1].abs().amax(1)).all()
 
 
-def test_parts_that_have_nothing_but_their_largest_scores() -> None:
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+def test_parts_that_have_nothing_but_their_largest_scores(spread: float) -> None:
     # Their polynomials are 1, and only together are the coefficients out of range.  The summaries are made by hand.
     k, parts = 16, 100
     top = table.top_size(k)
     torch.manual_seed(0)
-    v = (torch.rand(parts, top) / 100).sort(dim=1, descending=True).values
+    v = (torch.rand(parts, top) * spread).sort(dim=1, descending=True).values
     n = v.numel() + 1
     assert math.comb(n - 1, k) > torch.finfo(torch.float32).max
     loss = SVM._replace(k=k)

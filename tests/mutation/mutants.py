@@ -10,6 +10,7 @@ _ACCURACY = "test_kernels.py::test_float32"
 _LAYOUTS = "test_kernels.py::test_every_layout"
 _TAYLOR = "test_kernels.py::test_taylor"
 _LOSSES = "test_losses.py::test_every_layout"
+_LARGEST = "test_losses.py::test_wherever_the_largest_are"
 _HALF = "test_losses.py::test_half_precision"
 _DIFFICULT = "test_losses.py::test_masked_nan_infinite_ignored_and_wrong_labels"
 _DIFFICULT_SMOOTH = "test_kernels.py::test_masked_nan_infinite_ignored_and_wrong_labels"
@@ -49,8 +50,8 @@ MUTANTS = [
     Mutant("select.py", ">= j * HEIGHT - i", ">= j * HEIGHT", _LAYOUTS),
     Mutant("select.py", "== label_at[:, None]", "== label_at[:, None] + 1", _LAYOUTS),
     Mutant("select.py", "taken | (1 << slot), taken", "taken | 1, taken", _LAYOUTS),
-    Mutant("select.py", "order // 16, order", "order, order", _LAYOUTS),
-    Mutant("select.py", "maxima[s + 1], maxima[s]", "maxima[s], maxima[s]", _LAYOUTS),
+    Mutant("select.py", "order // 16, order", "order, order", _LARGEST),
+    Mutant("select.py", "maxima[s + 1], maxima[s]", "maxima[s], maxima[s]", _LARGEST),
     Mutant(
         "select.py", "return queue[len(new) :] + new", "return new + queue[len(new) :]", _LAYOUTS
     ),
@@ -70,8 +71,8 @@ MUTANTS = [
     Mutant("lists.py", "len(lists) < DEPTH:", "len(lists) < DEPTH - 1:", _LAYOUTS),
     Mutant("lists.py", "b[SIZE - 1 - i]", "b[i]", _LAYOUTS),
     Mutant("lists.py", "i + DISTANCE < SIZE:", "i + DISTANCE < SIZE - 1:", _LAYOUTS),
-    Mutant("lists.py", "_in_order(x, places, 2, 1)", "_in_order(x, places, 2, 2)", _LAYOUTS),
-    Mutant("lists.py", "_in_order(x, places, 4, 1)", "_in_order(x, places, 4, 4)", _LAYOUTS),
+    Mutant("lists.py", "_in_order(x, places, 2, 1)", "_in_order(x, places, 2, 2)", _LARGEST),
+    Mutant("lists.py", "_in_order(x, places, 4, 1)", "_in_order(x, places, 4, 4)", _LARGEST),
     Mutant("lists.py", "places[i] << (4 * i)", "places[i] << (3 * i)", _LAYOUTS),
     Mutant("lists.py", "swap = x[i] > other", "swap = x[i] >= other", _LAYOUTS),
     Mutant(
@@ -102,7 +103,6 @@ MUTANTS = [
     Mutant("smooth_svm.py", "more.to(tl.int32) * MANY", "more.to(tl.int32) * 0", _EQUAL),
     Mutant("smooth_svm.py", "        equal -= 1", "        equal -= 2", _LAYOUTS),
     Mutant("smooth_svm.py", "equal, e * tl.exp2(log2_s))", "equal, e)", _SCALED),
-    Mutant("smooth_svm.py", "equal * e, K)", "0.0 * e, K)", _SCALED),
     Mutant(
         "smooth_svm.py",
         'tl.where(last > float("-inf"), last, LOWEST)',
@@ -197,7 +197,8 @@ MUTANTS = [
     Mutant("rows.py", "(part + 1) * blocks // PARTS", "part * blocks // PARTS + 1", _LOSSES),
     Mutant("summary.py", "v[i] >= floor[:, None]", "v[i] > floor[:, None]", _LOSSES),
     Mutant("summary.py", "(others[DEGREE + 3] > 0) &", "(others[DEGREE + 3] < 0) &", _TIES),
-    Mutant("summary.py", "e_floor * tl.exp2(log2_s))", "e_floor)", _SCALED_PARTS),
+    Mutant("summary.py", "e_floor * tl.exp2(log2_s))", "e_floor)", _SCALED_MERGE),
+    Mutant("summary.py", "equal * e_floor, K)", "0.0 * e_floor, K)", _SCALED_MERGE),
     Mutant("summary.py", "rate - others[DEGREE]", "rate", _SCALED_PARTS),
     Mutant("summary.py", "exp2(shift + log2_s[:, None])", "exp2(shift)", _SCALED_PARTS),
     Mutant("summary.py", "e[i] * tl.exp2(log2_s)", "e[i] * tl.exp2(0.0 * log2_s)", _SCALED_PARTS),

@@ -212,6 +212,56 @@ def test_a_loop_of_unknown_length_runs_once_and_moves_no_data_for_amd():
         amdgcn.Code.parse(reads).run({0x8: 1, 0xC: 2})
 
 
+LEFT_IN_THE_MIDDLE = """
+kernel:
+\ts_branch .LBB0_2
+.LBB0_1:
+\ts_cbranch_execz .LBB0_3
+.LBB0_2:
+\tv_exp_f32_e32 v1, v1
+\ts_branch .LBB0_1
+.LBB0_3:
+\ts_endpgm
+"""
+OUT_OF_LINE = """
+kernel:
+\ts_cbranch_execnz .LBB0_3
+.LBB0_1:
+\tv_add_u32_e32 v9, 2, v9
+\ts_cbranch_execz .LBB0_2
+\tbuffer_store_dwordx4 v[0:3], v8, s[8:11], 0 offen
+.LBB0_4:
+\tbuffer_store_dwordx2 v[0:1], v8, s[8:11], 0 offen
+\ts_cbranch_execnz .LBB0_4
+.LBB0_2:
+\ts_endpgm
+.LBB0_3:
+\tv_exp_f32_e32 v1, v1
+\ts_cbranch_execz .LBB0_1
+\ts_branch .LBB0_1
+"""
+
+
+@pytest.mark.parametrize("first", ["s_branch .LBB0_2", "s_nop 0"])
+def test_a_loop_that_is_left_in_the_middle_runs_once_for_amd(first):
+    code = amdgcn.Code.parse(LEFT_IN_THE_MIDDLE.replace("s_branch .LBB0_2", first))
+    assert code.run({})["v_exp_f32_e32"] == 1
+    moved = "buffer_store_dwordx4 v[0:3], v8, s[8:11], 0 offen"
+    code = amdgcn.Code.parse(LEFT_IN_THE_MIDDLE.replace("v_exp_f32_e32 v1, v1", moved))
+    with pytest.raises(ValueError, match="repeats"):
+        code.run({})
+
+
+def test_code_out_of_line_is_no_loop_for_amd():
+    # neither does the first branch skip the loop behind it, nor is the way back one
+    executed = amdgcn.Code.parse(OUT_OF_LINE).run({})
+    assert executed["v_exp_f32_e32"] == 0
+    assert executed["v_add_u32_e32"] == 1
+    assert executed["buffer_store_dwordx4"] == 0
+    back = OUT_OF_LINE.replace("s_cbranch_execnz .LBB0_3", "s_branch .LBB0_3")
+    assert amdgcn.Code.parse(back).run({})["v_exp_f32_e32"] == 1
+
+
 @pytest.mark.parametrize(
     ("compare", "times"),
     [

@@ -2,7 +2,8 @@
 
 As in sass.py: scalars that follow from the arguments are numbers, everything else is unknown, whether lanes are
 active among it, and a branch that depends on something unknown is not taken, but for one over a loop that moves data.
-All lanes of a wave are taken to be active.
+All lanes of a wave are taken to be active.  A loop that is left in the middle, by a branch that depends on something
+unknown, runs once.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Code:
         """How often a wave runs each opcode.  arguments: words of the kernel's arguments by their offset."""
         state = _State(arguments)
         total: Counter[str] = Counter()
+        repeated: set[int] = set()  # ends of loops that have been there
         at = 0
         for _ in range(_MOST_STEPS):
             opcode, operands = self.instructions[at]
@@ -80,22 +82,55 @@ class Code:
                 target = self.labels[operands[0]]
                 taken = state.is_taken(opcode)
                 if taken is None:
-                    if self._moves_data(at):
+                    if self._moves_data(at) and self._comes_from(target, range(at, at + 1)):
                         raise ValueError(f"cannot tell how often {opcode} {operands[0]} repeats")
-                    taken = self._has_loop_that_moves_data(at, target)
+                    end = self._end_of_loop_left(at, target)
+                    taken = end in repeated or self._has_loop_that_moves_data(at, target)
+                    repeated.discard(end)
+                elif opcode == "s_branch" and target <= at:
+                    repeated.add(at)
                 at = target if taken else at + 1
                 continue
             state.execute(opcode, operands)
             at += 1
         raise ValueError("does not end")
 
+    def _end_of_loop_left(self, at: int, target: int) -> int:
+        """The branch back in a loop that a branch leads out of; -1 where it leads out of none."""
+        for end in range(at + 1, target):
+            opcode, operands = self.instructions[end]
+            if opcode == "s_branch" and self.labels[operands[0]] <= at:
+                if self._moves_data(end):
+                    raise ValueError(f"cannot tell how often {opcode} {operands[0]} repeats")
+                return end
+        return -1
+
     def _has_loop_that_moves_data(self, start: int, end: int) -> bool:
+        """Whether the branch at the start is over one.  Code at the end of which there is a way back is out of line."""
         return any(
             "branch" in self.instructions[at][0]
             and start <= self.labels[self.instructions[at][1][0]]
             and self._moves_data(at)
             for at in range(start, end)
-        )
+        ) and not self._comes_from(end, range(start + 1, end))
+
+    def _comes_from(self, start: int, there: range) -> bool:
+        """Whether there is a way from the start to an instruction there."""
+        ways, seen = [start], set()
+        while ways:
+            at = ways.pop()
+            while at not in seen and at not in there:
+                seen.add(at)
+                opcode, operands = self.instructions[at]
+                if "branch" in opcode:
+                    ways.append(self.labels[operands[0]])
+                if opcode in ("s_branch", "s_endpgm"):
+                    break
+                at += 1
+            else:
+                if at in there:
+                    return True
+        return False
 
     def _moves_data(self, end: int) -> bool:
         """Whether the loop that ends here does; what a forward branch skips is none."""

@@ -82,10 +82,12 @@ def log2_scale(r_1, K: tl.constexpr):
 @triton.jit
 def include_equal(r, equal, e):
     """Multiply `equal` scores with the exponential e into r."""
-    # seldom any; not a loop of a number of steps, which the compiler would unroll
-    while tl.max(equal, axis=0) > 0:
+    # seldom any; a float, for the compiler unrolls a loop that counts whole numbers
+    steps = tl.max(equal.to(tl.float32), axis=0)
+    while steps > 0:
         r = include(r, tl.where(equal > 0, e, 0.0))
         equal -= 1
+        steps -= 1.0
     return r
 
 

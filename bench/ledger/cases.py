@@ -96,5 +96,7 @@ TESTED = {
 KNOWN_TO_SPILL = {
     "sm_80-smooth_svm-n1000-k5-float32",
     "sm_80-smooth_svm-n1000-k5-float32-hits",
+    "sm_90-smooth_svm-n1000-k5-float32-hits",
+    "sm_100-smooth_svm-n1000-k5-float32",
     "sm_100-smooth_svm-n1000-k5-float32-hits",
 }

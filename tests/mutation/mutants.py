@@ -107,7 +107,7 @@ MUTANTS = [
         "smooth_svm.py",
         'tl.where(last > float("-inf"), last, LOWEST)',
         'tl.where(last > float("-inf"), last, 0.0)',
-        _DIFFICULT_SMOOTH,
+        _ACCURACY,
     ),
     Mutant("smooth_svm.py", "if SCALED or i >= K - 1:", "if SCALED or i >= K:", _LAYOUTS),
     Mutant("smooth_svm.py", "b[i - LEFT_OUT])", "b[0])", _LAYOUTS),

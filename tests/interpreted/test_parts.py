@@ -81,7 +81,7 @@ def test_label_in_any_part(loss: Loss) -> None:
 @pytest.mark.parametrize("loss", [SVM, HARD, MIXED], ids=["smooth", "hard", "mixed"])
 def test_ties_in_several_parts_have_equal_gradients(loss: Loss) -> None:
     # the k-th largest and its ties: in the first part alone, in several, in more than a list holds
-    groups = ([0, 1], [0, 9, 30], [*range(0, 48, 5)], [*range(48)])
+    groups = ([0, 1], [*range(7)], [0, 9, 30], [*range(0, 48, 5)], [*range(48)])
     cases = [(ties, above) for ties in groups for above in ([], [7, 33], [2, 3, 4, 13])]
     scores = -torch.arange(50.0).repeat(len(cases), 1) / 10
     labels = torch.full((len(cases),), 49)

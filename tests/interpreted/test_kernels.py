@@ -225,12 +225,22 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     assert_same(scores.round(), labels, k)
 
 
-def test_what_a_part_holds_of_a_long_row_is_finite() -> None:
-    k, n = 16, 150_000
-    # all scores equal: the largest coefficients there can be, u_k = k / (C - k)
-    loss = triton_topk.smooth_svm(torch.zeros(1, n), torch.tensor([0]), k, backend="triton")
+@pytest.mark.parametrize("k", [5, 16])
+def test_long_row_of_equal_scores(k: int) -> None:
+    # the largest coefficients there can be, and thousands of ties that are not of Top; u_k = k / (C - k)
+    n = 150_000
+    scores = torch.zeros(1, n, requires_grad=True)
+    loss = triton_topk.smooth_svm(scores, torch.tensor([0]), k, backend="triton")
+    loss.backward()
     z = 1 + math.log((n - k) / k)
-    assert loss.item() == pytest.approx(z + math.log1p(math.exp(-z)), rel=1e-6)
+    assert loss.item() == pytest.approx(z + math.log1p(math.exp(-z)), rel=5e-7)
+    g = 1 / (k * (1 + math.exp(-z)))
+    assert scores.grad is not None
+    assert scores.grad[0, 0].item() == pytest.approx(-g, rel=5e-7)
+    others = scores.grad[0, 1:].unique()
+    assert others.numel() == 1
+    # k u's have their error in it; multiplying the ties one by one is off by more
+    assert others.item() == pytest.approx(g / (n - 1), rel=k * 5e-7)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

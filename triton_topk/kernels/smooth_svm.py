@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from triton_topk.kernels.logistic import reciprocal
-from triton_topk.kernels.polynomial import include, product_over_lanes
+from triton_topk.kernels.polynomial import include, multiply, product_over_lanes
 
 # exp2 of it is still in range after a multiplication by u_j.
 _EXPONENT_CAP = tl.constexpr(115.0)
@@ -54,7 +54,8 @@ def beyond_top(count, more, TOP: tl.constexpr, K: tl.constexpr):
     MANY: tl.constexpr = 2**16  # no row has as many candidates
     total = tl.sum(count + more.to(tl.int32) * MANY, axis=1)
     ALL: tl.constexpr = TOP if K > 1 else 0
-    return total % MANY - ALL, total != ALL
+    # masked classes leave fewer than Top
+    return tl.maximum(total % MANY - ALL, 0), total != ALL
 
 
 @triton.jit
@@ -81,13 +82,15 @@ def log2_scale(r_1, K: tl.constexpr):
 
 @triton.jit
 def include_equal(r, equal, e):
-    """Multiply `equal` scores with the exponential e into r."""
-    # seldom any; a float, for the compiler unrolls a loop that counts whole numbers
-    steps = tl.max(equal.to(tl.float32), axis=0)
-    while steps > 0:
-        r = include(r, tl.where(equal > 0, e, 0.0))
-        equal -= 1
-        steps -= 1.0
+    """r(y) (1 + e y)^m of m = `equal` scores with the exponential e: its coefficients are e^j binom(m, j)."""
+    # seldom any
+    if tl.max(equal, axis=0) > 0:
+        binomial = e * equal
+        power = (binomial,)
+        for j in tl.static_range(1, len(r)):
+            binomial *= e * tl.maximum(equal - j, 0) * (1.0 / (j + 1))
+            power = power + (binomial,)
+        r = multiply(r, power)
     return r
 
 

@@ -94,8 +94,6 @@ TESTED = {
 
 # Every other kernel is free of spills.  These spill a few registers once a row, so that 16 warps fit.
 KNOWN_TO_SPILL = {
-    "sm_80-smooth_svm-n1000-k5-float32",
-    "sm_80-smooth_svm-n1000-k5-float32-hits",
     "sm_90-smooth_svm-n1000-k5-float32-hits",
     "sm_100-smooth_svm-n1000-k5-float32",
     "sm_100-smooth_svm-n1000-k5-float32-hits",

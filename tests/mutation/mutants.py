@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant("smooth_svm.py", "large = x >= floor[:, None]", "large = x > floor[:, None]", _LAYOUTS),
     Mutant("smooth_svm.py", "total % MANY - ALL", "total % MANY * 0", _LAYOUTS),
     Mutant("smooth_svm.py", "more.to(tl.int32) * MANY", "more.to(tl.int32) * 0", _EQUAL),
-    Mutant("smooth_svm.py", "axis=0) > 0:", "axis=0) > 1:", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.max(equal, axis=0), 1)", "tl.max(equal, axis=0), 2)", _LAYOUTS),
     Mutant("smooth_svm.py", "tl.maximum(equal - j, 0)", "equal", _LAYOUTS),
     Mutant("smooth_svm.py", "(1.0 / (j + 1))", "(1.0 / j)", _LAYOUTS),
     Mutant("smooth_svm.py", "equal, e * tl.exp2(log2_s))", "equal, e)", _SCALED),

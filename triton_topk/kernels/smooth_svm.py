@@ -83,8 +83,8 @@ def log2_scale(r_1, K: tl.constexpr):
 @triton.jit
 def include_equal(r, equal, e):
     """r(y) (1 + e y)^m of m = `equal` scores with the exponential e: its coefficients are e^j binom(m, j)."""
-    # seldom any
-    if tl.max(equal, axis=0) > 0:
+    # seldom any.  Once at most: a branch would have Triton 3.6 move every number of a row between layouts later
+    for _ in range(tl.minimum(tl.max(equal, axis=0), 1)):
         binomial = e * equal
         power = (binomial,)
         for j in tl.static_range(1, len(r)):

@@ -227,7 +227,7 @@ def test_coefficients_that_have_to_be_scaled() -> None:
 
 @pytest.mark.parametrize("k", [5, 16])
 def test_long_row_of_equal_scores(k: int) -> None:
-    # the largest coefficients there can be, and thousands of ties that are not of Top; u_k = k / (C - k)
+    # the largest coefficients there can be, and hundreds of ties that are not of Top; u_k = k / (C - k)
     n = 150_000
     scores = torch.zeros(1, n, requires_grad=True)
     loss = triton_topk.smooth_svm(scores, torch.tensor([0]), k, backend="triton")
@@ -239,7 +239,7 @@ def test_long_row_of_equal_scores(k: int) -> None:
     assert scores.grad[0, 0].item() == pytest.approx(-g, rel=5e-7)
     others = scores.grad[0, 1:].unique()
     assert others.numel() == 1
-    # k u's have their error in it; multiplying the ties one by one is off by more
+    # the errors of k u's add up; with the ties multiplied one by one it is off by more
     assert others.item() == pytest.approx(g / (n - 1), rel=k * 5e-7)
 
 

@@ -22,6 +22,22 @@ def test_minus_infinity_takes_a_class_away(loss):
     assert (gradient[:, [2, 7]] == 0).all()
 
 
+@pytest.mark.parametrize(("offset", "tau"), [(0.0, 1e37), (-1e38, 1.0)])
+@pytest.mark.parametrize("k", [6, 16, 60])
+@pytest.mark.parametrize("gradient", ["exact", "taylor"])
+def test_a_masked_class_has_no_weight_at_any_tau_and_offset(k, gradient, offset, tau):
+    # k others are left, fewer than the backends treat one by one
+    scores = torch.full((3, 2 * k), -math.inf)
+    scores[:, : k + 1] = offset + torch.randn(3, k + 1)
+    labels = torch.tensor([0, 2, k])
+    loss = Loss("smooth_svm", k=k, tau=tau, gradient=gradient)
+    found, of_all = loss.with_gradient(scores, labels, reduction="none")
+    expected, of_left = loss.with_gradient(scores[:, : k + 1], labels, reduction="none")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(of_all[:, : k + 1], of_left)
+    assert (of_all[:, k + 1 :] == 0).all()
+
+
 # loss, its value and its derivative by the label's score
 LABEL_MASKED = [
     *((Loss("smooth_svm", k=k), math.inf, -1 / k) for k in (1, 3, 6)),

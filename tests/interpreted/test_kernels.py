@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -134,6 +135,16 @@ def test_masked_nan_infinite_ignored_and_wrong_labels() -> None:
             assert losses[8] == 0
             assert (gradient[8] == 0).all()
     assert run(launch, scores, labels, svm(5))[0][4] == 0
+
+
+@pytest.mark.usefixtures("many_rows")
+def test_fewer_classes_than_top_beside_ties_at_the_largest_tau() -> None:
+    # k others are left, one less than Top: what stands in for the last of Top has weight at such a tau
+    k, scores, labels = 6, torch.zeros(2, 40), torch.tensor([0, 0])
+    scores[0, k + 1 :] = -torch.inf
+    loss = partial(triton_topk.smooth_svm, k=k, tau=1e37, reduction="none")
+    found = loss(scores, labels, backend="triton")
+    torch.testing.assert_close(found, loss(scores, labels, backend="eager"))
 
 
 def test_row_alone_and_in_a_batch_have_the_same_bits() -> None:

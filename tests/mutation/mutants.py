@@ -26,6 +26,7 @@ _TIES = "test_parts.py::test_ties_in_several_parts_have_equal_gradients"
 _SCALED_MERGE = "test_parts.py::test_parts_that_have_nothing_but_their_largest_scores"
 _SCALED_PARTS = "test_parts.py::test_coefficients_that_have_to_be_scaled"
 _EQUAL = "test_kernels.py::test_equal_scores_have_equal_gradients"
+_FEWER = "test_kernels.py::test_fewer_classes_than_top_beside_ties_at_the_largest_tau"
 _SCALED = "test_kernels.py::test_coefficients_that_have_to_be_scaled"
 
 
@@ -100,6 +101,7 @@ MUTANTS = [
     Mutant("smooth_svm.py", "tl.exp2((x - p) * rate)", "tl.exp2((p - x) * rate)", _LAYOUTS),
     Mutant("smooth_svm.py", "large = x >= floor[:, None]", "large = x > floor[:, None]", _LAYOUTS),
     Mutant("smooth_svm.py", "total % MANY - ALL", "total % MANY * 0", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.maximum(total % MANY - ALL, 0)", "total % MANY - ALL", _FEWER),
     Mutant("smooth_svm.py", "more.to(tl.int32) * MANY", "more.to(tl.int32) * 0", _EQUAL),
     Mutant("smooth_svm.py", "tl.max(equal, axis=0), 1)", "tl.max(equal, axis=0), 2)", _LAYOUTS),
     Mutant("smooth_svm.py", "tl.maximum(equal - j, 0)", "equal", _LAYOUTS),

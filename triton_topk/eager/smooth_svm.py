@@ -22,8 +22,6 @@ MAX_K_FLOAT32 = 50
 _MAX_K = 256
 # A product of two polynomials is in range while no coefficient passes this.
 _COEFFICIENT_LIMIT = {torch.float32: 1e30, torch.float64: 1e250}
-# Stands for a masked class where a difference of two -inf would be NaN.
-_LOWEST = -1e38
 # exp of it is still in range after a multiplication by u_j.
 _EXPONENT_CAP = {torch.float32: 80.0, torch.float64: 600.0}
 _TREE_WIDTH = 64
@@ -50,8 +48,11 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     e = others.sub_(p.unsqueeze(1)).mul_(rate).exp_()
     r, log_s = _rest_polynomial(e, k, degree)
 
-    v = top.t().clamp(min=_LOWEST).contiguous()
+    v = top.t().contiguous()
+    masked = v == -math.inf
     power = ((v.unsqueeze(1) - v) * rate).clamp_(max=_EXPONENT_CAP[v.dtype]).exp_()
+    # the difference of two -inf is none
+    power.masked_fill_(masked.unsqueeze(1) & masked, 1)
     T = _top_polynomial(power)
     log_e = (v - p) * rate
     u, weight, S = _combine(T, r, log_e + log_s, log_s)
@@ -59,7 +60,7 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     # z in float64: where tau is small, margin + (p - s_y) / k cancels
     linear = (k * margin + (p.double() - s_y.double())) * rate
     z = (linear - u[k - 1].log()).to(p.dtype)
-    trivial = 0 * (v[0] + s_y)
+    trivial = 0 * (v[0].clamp(min=torch.finfo(v.dtype).min) + s_y)
     losses = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:

@@ -35,12 +35,11 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Kernel]]:
     launch = pytest.importorskip(
         "triton_topk.kernels.launch", reason="Triton does not exist for this platform"
     )
-    names = ("loss_kernel", "weights_kernel", "scale_kernel")
+    names = ("loss_kernel", "scale_kernel")
     kernels = {name: Kernel(getattr(launch, name)) for name in names}
     for name, kernel in kernels.items():
         monkeypatch.setattr(launch, name, kernel)
-    for compiled in ("_COMPILED_WEIGHTS", "_COMPILED_SCALE"):
-        monkeypatch.setattr(launch, compiled, {})
+    monkeypatch.setattr(launch, "_COMPILED_SCALE", {})
     launch._plan.cache_clear()
     yield kernels
     launch._plan.cache_clear()

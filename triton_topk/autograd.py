@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from triton_topk import batches, ops
 from triton_topk.backends import concerns_kernels_only
 from triton_topk.differentiable import pull_back_gradient
+from triton_topk.labels import sum_of_weights
 from triton_topk.parameters import Loss
 from triton_topk.tensors import accumulation_dtype
 
@@ -147,7 +148,8 @@ def apply(
     if forward_ad.unpack_dual(scores).tangent is not None:
         raise NotImplementedError(f"{name} has no forward-mode derivative")
     if reduction == "mean" and normalizer is None:
-        normalizer = normalizer_of(labels, weight, scores.dtype, loss.ignore_index, loss.backend)
+        dtype = accumulation_dtype(scores.dtype)
+        normalizer = sum_of_weights(labels, weight, dtype, loss.ignore_index)
     inputs = scores, labels, weight, margins, normalizer
     differentiable = scores.requires_grad and torch.is_grad_enabled()
     compiling = torch.compiler.is_compiling()
@@ -170,17 +172,3 @@ def apply(
         # no loss that could have been divided by 0
         out = out / normalizer
     return out, hits
-
-
-def normalizer_of(
-    labels: Tensor,
-    weight: Tensor | None,
-    scores_dtype: torch.dtype,
-    ignore_index: int,
-    backend: str | None,
-) -> Tensor:
-    """The sum of the weights of the labels (N,) that count: the divisor of reduction "mean"."""
-    dtype = accumulation_dtype(scores_dtype)
-    of = ops.sum_of_weights if concerns_kernels_only(labels) else _ops.normalizer
-    normalizer: Tensor = of(labels, weight, dtype, ignore_index, backend)
-    return normalizer

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from triton_topk import eager
 from triton_topk.labels import read
 from triton_topk.tensors import accumulation_dtype
 
@@ -59,17 +57,3 @@ def rows(
     if margin is not None:
         margin = margin.reshape(-1, 1).expand(-1, n)
     return Rows((scores.reshape(-1, n), labels.reshape(-1), None, margin, None), labelled.factor)
-
-
-def sum_of_weights_of_batches(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    labels: Tensor,
-    weight: Tensor | None,
-    dtype: torch.dtype,
-    ignore_index: int,
-    backend: str | None,
-) -> tuple[Tensor, int]:
-    """How vmap calls the operator of the divisor of a mean."""
-    labels, weight = first(info, in_dims, (labels, weight))
-    return eager.sum_of_weights(labels, weight, dtype, ignore_index), 0

@@ -54,3 +54,14 @@ def read(
 def counted_weights(active: Tensor, label: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight of each label (..., N) out of (..., C); 0 if ignored."""
     return torch.where(active, weight.to(dtype).gather(-1, label), 0)
+
+
+def sum_of_weights(
+    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
+) -> Tensor:
+    """Of the labels (N,) that count: the divisor of a mean."""
+    counted = labels != ignore_index
+    if weight is None:
+        return counted.sum(dtype=dtype)
+    label = labels.clamp(0, weight.shape[0] - 1)
+    return counted_weights(counted, label, weight, dtype).sum()

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from triton_topk import eager
 from triton_topk.backends import kernels, obstacle_to_triton, uses_triton
-from triton_topk.batches import sum_of_weights_of_batches
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 from triton_topk.tensors import accumulation_dtype
 
@@ -118,20 +117,6 @@ def scale_(gradient: Tensor, factor: Tensor) -> None:
         gradient.mul_(factor)
 
 
-def sum_of_weights(
-    labels: Tensor,
-    weight: Tensor | None,
-    dtype: torch.dtype,
-    ignore_index: int,
-    backend: str | None,
-) -> Tensor:
-    """Of the labels (N,) that count: the divisor of a mean."""
-    if backend != "eager" and obstacle_to_triton(labels) is None:
-        total: Tensor = kernels().sum_of_weights(labels, weight, dtype, ignore_index)
-        return total
-    return eager.sum_of_weights(labels, weight, dtype, ignore_index)
-
-
 def _schema(parameters: type[Loss]) -> str:
     """The parameters of a loss in the language of operator schemas."""
 
@@ -213,11 +198,3 @@ for _name, _parameters in _LOSSES.items():
 _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
 _library.impl("scale_", scale_, "CompositeExplicitAutograd")
 _library.impl("scale_", lambda *_: None, "Meta")
-_library.define(
-    "normalizer(Tensor labels, Tensor? weight, ScalarType dtype, int ignore_index, str? backend) -> Tensor"
-)
-_library.impl("normalizer", sum_of_weights, "CompositeExplicitAutograd")
-_library.impl(
-    "normalizer", lambda labels, weight, dtype, *_: labels.new_empty((), dtype=dtype), "Meta"
-)
-torch.library.register_vmap("triton_topk::normalizer", sum_of_weights_of_batches, lib=_library)

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triton_topk import arguments, autograd, functional, tensors
+from triton_topk import arguments, functional, tensors
+from triton_topk.labels import sum_of_weights
 
 # What a look at a sample leaves until the ranks have agreed; 0: none since then.
 _PRUNED, _KEPT = 2, 3
@@ -117,9 +118,8 @@ class TruncatedLqLoss(torch.nn.Module):
         labels = labels.long()
         kept_labels = labels.where(kept, self.ignore_index)
         if self.reduction == "mean" and normalizer is None:
-            normalizer = autograd.normalizer_of(
-                labels.reshape(-1), self.weight, scores.dtype, self.ignore_index, self.backend
-            )
+            dtype = tensors.accumulation_dtype(scores.dtype)
+            normalizer = sum_of_weights(labels.reshape(-1), self.weight, dtype, self.ignore_index)
         return self._lq(scores, kept_labels, self.reduction, normalizer)
 
     @torch.no_grad()

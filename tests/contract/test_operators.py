@@ -88,14 +88,3 @@ def test_scale(dtype):
     expected = (gradient.to(factor.dtype) * factor).to(dtype)
     operators.scale_(gradient, factor)
     torch.testing.assert_close(gradient, expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_normalizer(dtype, weighted):
-    labels = torch.tensor([0, -100, 10, 4, 4])
-    weight = torch.linspace(0.5, 2, 11) if weighted else None
-    torch.library.opcheck(operators.normalizer.default, (labels, weight, dtype, -100, None))
-    expected = torch.tensor(4.0) if weight is None else weight[[0, 10, 4, 4]].sum()
-    found = operators.normalizer(labels, weight, dtype, -100, None)
-    torch.testing.assert_close(found, expected.to(dtype))

@@ -42,27 +42,6 @@ def test_labels_and_weights_of_any_stride(batch: tuple[Tensor, Tensor, Tensor]) 
     assert torch.equal(found, triton_topk.lq_loss(scores, repeated.clone(), backend="triton"))
 
 
-@pytest.mark.parametrize("n_rows", [0, 1, 5, 2048, 2049, 16384, 40_000])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sum_of_weights(n_rows: int, weighted: bool, dtype: torch.dtype) -> None:
-    torch.manual_seed(n_rows)
-    labels = torch.randint(11, (n_rows,)).masked_fill_(torch.rand(n_rows) < 0.2, -100)
-    weight = torch.rand(11, dtype=torch.float64) if weighted else None
-    found = launch.sum_of_weights(labels, weight, dtype, -100)
-    expected = eager.sum_of_weights(labels, weight, torch.float64, -100)
-    assert found.shape == ()
-    torch.testing.assert_close(found, expected.to(dtype), rtol=1e-6, atol=0)
-    if weight is None:
-        assert found == expected
-
-
-def test_labels_that_are_no_class_have_no_weight_to_read() -> None:
-    labels = torch.tensor([0, 2**40, -1, 3])
-    found = launch.sum_of_weights(labels, torch.tensor([1.0, 2.0, 4.0]), torch.float32, -100)
-    assert found == 1
-
-
 @pytest.mark.parametrize("backend", [launch, eager], ids=["kernel", "eager"])
 def test_losses_are_divided_by_the_normalizer(
     backend: object, batch: tuple[Tensor, Tensor, Tensor]
@@ -101,7 +80,9 @@ def test_the_mean_is_the_same_with_and_without_a_gradient(
 
 @pytest.mark.parametrize("factor", [1.0, -2.5])
 @pytest.mark.parametrize("size", [1, 4095, 4096, 10_000])
-def test_scale(size: int, factor: float) -> None:
+@pytest.mark.parametrize("programs", [1, 2, 1024])
+def test_scale(size: int, factor: float, programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(launch._SCALE, "PROGRAMS", programs)
     torch.manual_seed(0)
     # NaN on both sides, to see what is written
     around = torch.full((size + 2,), math.nan)
@@ -133,7 +114,7 @@ def test_a_dispatch_mode_sees_the_operators(batch: tuple[Tensor, Tensor, Tensor]
     with _Log() as log:
         mean = triton_topk.lq_loss(leaf, labels)
         mean.backward()
-    assert log.names == ["normalizer.default", "lq_loss_with_gradient.default", "scale_.default"]
+    assert log.names == ["lq_loss_with_gradient.default", "scale_.default"]
     plain = scores.clone().requires_grad_()
     expected = triton_topk.lq_loss(plain, labels)
     expected.backward()
@@ -143,7 +124,6 @@ def test_a_dispatch_mode_sees_the_operators(batch: tuple[Tensor, Tensor, Tensor]
 
 def test_fake_tensors_reach_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "loss_kernel", None)
-    monkeypatch.setattr(launch, "weights_kernel", None)
     monkeypatch.setattr(launch, "scale_kernel", None)
     with FakeTensorMode():
         scores = torch.empty(4, 11, requires_grad=True)

@@ -18,7 +18,6 @@ _FACTORS = "test_losses.py::test_weight_normalizer_upstream_and_stride"
 _LQ_TRUTH = "test_losses.py::test_lq_against_the_truth"
 _HITS = "test_margins_and_hits.py::test_hits"
 _MARGINS = "test_margins_and_hits.py::test_margins"
-_SUM = "test_launch.py::test_sum_of_weights"
 _SCALE = "test_launch.py::test_scale"
 _AUTOGRAD = "test_kernels.py::test_autograd_through_the_kernel"
 _ANY_PART = "test_parts.py::test_label_in_any_part"
@@ -228,20 +227,8 @@ MUTANTS = [
     Mutant("rank_of_label.py", "column[None, :] + offset", "column[None, :]", _HITS),
     Mutant("rank_of_label.py", "tied |= ", "tied &= ", _HITS),
     Mutant("rank_of_label.py", "return rank + tl.sum(before, axis=1)", "return rank", _HITS),
-    Mutant("weights.py", "counted = inside & (label != ignore_index)", "counted = inside", _SUM),
-    Mutant(
-        "weights.py",
-        "tl.minimum(first + SHARE, n_rows)",
-        "tl.minimum(first + SHARE, n_rows - 1)",
-        _SUM,
-    ),
-    Mutant(
-        "weights.py",
-        "tl.program_id(0).to(tl.int64) * SHARE",
-        "tl.program_id(0).to(tl.int64) * BLOCK",
-        _SUM,
-    ),
     Mutant("scale.py", "if f != 1.0:", "if f > 1.0:", _SCALE),
     Mutant("scale.py", "< size - start", "< size - start - 1", _SCALE),
     Mutant("scale.py", "there = gradient + start", "there = gradient", _SCALE),
+    Mutant("scale.py", "range(first, size, PROGRAMS * BLOCK)", "range(first, size, size)", _SCALE),
 ]

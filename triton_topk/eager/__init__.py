@@ -10,7 +10,6 @@ from torch import Tensor
 
 from triton_topk.eager import hard_svm, joint, lq, smooth_svm
 from triton_topk.eager.rows import Rows, label_hits, padded, prepare
-from triton_topk.labels import counted_weights
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 
 # Each fills rows.out with the gradient times rows.scale, and returns the losses (N,).
@@ -77,14 +76,3 @@ def run(
     if hits is not None and found is not None:
         counted = (labels != loss.ignore_index) & ~result.isnan()
         torch.logical_and(found, counted.unsqueeze(1), out=hits)
-
-
-def sum_of_weights(
-    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
-) -> Tensor:
-    """Of the labels (..., N) that count, with weights (..., C)."""
-    counted = labels != ignore_index
-    if weight is None:
-        return counted.sum(-1, dtype=dtype)
-    label = labels.clamp(0, weight.shape[-1] - 1)
-    return counted_weights(counted, label, weight, dtype).sum(-1)

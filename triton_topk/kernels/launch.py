@@ -10,14 +10,12 @@ from torch import Tensor
 from triton_topk.kernels import config as table
 from triton_topk.kernels.loss import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
-from triton_topk.kernels.weights import weights_kernel
 from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 from triton_topk.tensors import accumulation_dtype
 
-_WEIGHTS = {"SHARE": 16384, "BLOCK": 2048, "num_warps": 8, "enable_fp_fusion": True}
 _LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
-_SCALE = {"BLOCK": 4096, "num_warps": 8, "enable_fp_fusion": True}
-_COMPILED_WEIGHTS: dict[Any, Any] = {}
+# As many programs as fill a GPU: more would be started only to find that there is nothing to do.
+_SCALE = {"BLOCK": 4096, "PROGRAMS": 1024, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_SCALE: dict[Any, Any] = {}
 
 
@@ -221,29 +219,11 @@ def _what(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
     return out
 
 
-def sum_of_weights(
-    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
-) -> Tensor:
-    """Of the labels (N,) that count."""
-    n_rows = labels.shape[0]
-    n_programs = max(1, _ceil_div(n_rows, _WEIGHTS["SHARE"]))
-    sums = labels.new_empty((n_programs,) if n_programs > 1 else (), dtype=dtype)
-    _launch(
-        weights_kernel,
-        n_programs,
-        (labels.contiguous(), None if weight is None else weight.contiguous(), sums),
-        (n_rows, 0 if weight is None else weight.shape[0], ignore_index),
-        _WEIGHTS,
-        _COMPILED_WEIGHTS,
-    )
-    return sums.sum() if n_programs > 1 else sums
-
-
 def scale_(gradient: Tensor, factor: Tensor) -> None:
     """gradient *= factor; gradient contiguous, factor a number."""
     size = gradient.numel()
     if size:
-        n_programs = _ceil_div(size, _SCALE["BLOCK"])
+        n_programs = min(_ceil_div(size, _SCALE["BLOCK"]), _SCALE["PROGRAMS"])
         _launch(scale_kernel, n_programs, (gradient, factor), (size,), _SCALE, _COMPILED_SCALE)
 
 

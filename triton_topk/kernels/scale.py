@@ -5,17 +5,18 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["size"], do_not_specialize_on_alignment=["factor"])
-def scale_kernel(gradient, factor, size: "i64", BLOCK: tl.constexpr):
+def scale_kernel(gradient, factor, size: "i64", BLOCK: tl.constexpr, PROGRAMS: tl.constexpr):
     """gradient *= factor, in place; a factor of 1 moves nothing, and the host need not know it."""
     f = tl.load(factor)
     if f != 1.0:
-        start = tl.program_id(0).to(tl.int64) * BLOCK
-        there = gradient + start + tl.arange(0, BLOCK)
-        # only where nothing is masked is memory moved in vectors
-        if start + BLOCK <= size:
-            g = tl.load(there)
-            tl.store(there, (g.to(f.dtype) * f).to(g.dtype))
-        else:
-            inside = tl.arange(0, BLOCK) < size - start
-            g = tl.load(there, mask=inside)
-            tl.store(there, (g.to(f.dtype) * f).to(g.dtype), mask=inside)
+        first = tl.program_id(0).to(tl.int64) * BLOCK
+        for start in range(first, size, PROGRAMS * BLOCK):
+            there = gradient + start + tl.arange(0, BLOCK)
+            # only where nothing is masked is memory moved in vectors
+            if start + BLOCK <= size:
+                g = tl.load(there)
+                tl.store(there, (g.to(f.dtype) * f).to(g.dtype))
+            else:
+                inside = tl.arange(0, BLOCK) < size - start
+                g = tl.load(there, mask=inside)
+                tl.store(there, (g.to(f.dtype) * f).to(g.dtype), mask=inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -12,15 +13,16 @@ from bench.implementations import IMPLEMENTATIONS
 from bench.results import Cell
 from bench.timing import Step, inputs
 
-_PROCESSES = 8  # each holds a context on the device
-
 
 def precompile(cells: list[Cell]) -> None:
     """Fill Triton's cache on disk."""
     ours = [cell for cell in cells if IMPLEMENTATIONS[cell.implementation].ours]
+    # the same kernel for any batch, of which the smallest leaves memory to as many processes as there are cores
+    each = {replace(cell, batch=1) for cell in ours}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(_PROCESSES, os.cpu_count() or 1), mp_context=context) as pool:
-        for _ in pool.map(_run, ours):
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        # the longest to compile first
+        for _ in pool.map(_run, sorted(each, key=lambda cell: -(cell.k or 0))):
             pass
 
 

@@ -1,12 +1,12 @@
-"""The kernels on a GPU, compiled, against the eager backend in float64 on the CPU."""
+"""The kernels on a GPU, compiled, against the eager backend in float64 on the CPU.
+
+Most of the time goes into compiling, on one core for each process of pytest-xdist: -n 8.
+"""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
@@ -38,7 +38,7 @@ def both(loss: Loss, scores: Tensor, labels: Tensor, **kwargs: object) -> tuple[
     """Losses and gradients on the GPU, and the true ones."""
     found: list[Tensor] = []
     for device, dtype in (("cuda", scores.dtype), ("cpu", torch.float64)):
-        leaf = scores.to(device).to(dtype).requires_grad_()
+        leaf = scores.detach().to(device, dtype, copy=True).requires_grad_()
         losses = loss(leaf, labels.to(device), reduction="none", **kwargs)
         losses.sum().backward()
         assert leaf.grad is not None
@@ -71,27 +71,6 @@ OTHERS = [
     *((k, 1000, torch.float32) for k in (1, 16)),
     (5, 1000, torch.float64),
 ]
-
-
-def _compile(name: str, k: int | None, n: int, dtype: torch.dtype) -> None:
-    scores = torch.randn(2, n, device="cuda").to(dtype).requires_grad_()
-    options = {} if k is None else {"k": k}
-    labels = torch.tensor([0, 1], device="cuda")
-    LOSSES[name](scores, labels, reduction="none", **options).sum().backward()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    """Triton's cache on disk, filled on several cores: one at a time would take longer than all tests."""
-    cases: list[tuple[str, int | None, int, torch.dtype]] = [
-        *(("smooth_svm", *case) for case in SMOOTH_SVM),
-        *((name, *case) for name in ("hard_svm", "smooth_svm_lq") for case in OTHERS),
-        *(("lq_loss", None, n, dtype) for n in WIDTHS for dtype in DTYPES),
-    ]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(8, os.cpu_count() or 1), mp_context=context) as pool:
-        for result in [pool.submit(_compile, *case) for case in cases]:
-            result.result()
 
 
 @pytest.mark.parametrize(("k", "n", "dtype"), SMOOTH_SVM)

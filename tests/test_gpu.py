@@ -210,6 +210,20 @@ def test_bits_depend_on_neither_batch_nor_run(loss: Loss) -> None:
         assert torch.equal(whole[7:8], alone)
 
 
+@pytest.mark.parametrize("n_rows", [5, 6000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_loss_that_is_scaled(n_rows: int, dtype: torch.dtype) -> None:
+    """Fewer scores than the programs that scale take at once, and more."""
+    torch.manual_seed(0)
+    scores = torch.randn(n_rows, 1001, device="cuda").to(dtype)
+    labels = torch.randint(1001, (n_rows,), device="cuda")
+    once, four_times = (
+        torch.autograd.grad(factor * triton_topk.lq_loss(leaf, labels, reduction="sum"), leaf)[0]
+        for factor, leaf in ((1, scores.clone().requires_grad_()), (4, scores.requires_grad_()))
+    )
+    assert torch.equal(4 * once, four_times)
+
+
 @every_loss
 def test_offsets_past_two_to_the_31(loss: Loss) -> None:
     base = torch.empty(3 * 2**30 + 64, dtype=torch.float16, device="cuda")

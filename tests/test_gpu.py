@@ -143,6 +143,7 @@ def test_nan_and_wrong_labels_stay_in_their_rows(loss: Loss) -> None:
     assert scores.grad is not None
     assert scores.grad.isnan().all(1).tolist() == [False, True, True, True]
     assert not scores.grad[0].isnan().any()
+    assert loss(scores, labels, weight=torch.rand(1000, device="cuda")).isnan()
 
 
 @every_loss

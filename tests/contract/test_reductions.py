@@ -16,6 +16,8 @@ from losses import (
     variants,
 )
 
+from triton_topk.labels import sum_of_weights
+
 
 @each(variants(1, 5))
 def test_reductions_of_a_weighted_loss(loss):
@@ -34,6 +36,26 @@ def test_reductions_of_a_weighted_loss(loss):
     mean, gradient = loss.with_gradient(scores, labels, weight=weight, reduction="mean")
     torch.testing.assert_close(mean, found.sum() / w.sum())
     torch.testing.assert_close(gradient, w[:, None] * plain_gradient / w.sum())
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 40_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_divisor_of_a_mean(n_rows, dtype):
+    torch.manual_seed(n_rows)
+    labels = torch.randint(11, (n_rows,)).masked_fill_(torch.rand(n_rows) < 0.2, -100)
+    weight = torch.rand(11, dtype=torch.float64)
+    counted = labels[labels != -100]
+    found = sum_of_weights(labels, None, dtype, -100)
+    assert found == len(counted)
+    weighted = sum_of_weights(labels, weight, dtype, -100)
+    torch.testing.assert_close(weighted, weight[counted].sum().to(dtype), rtol=1e-6, atol=0)
+    assert found.dtype == weighted.dtype == dtype
+
+
+def test_the_divisor_of_a_mean_reads_no_weight_of_what_is_no_class():
+    """On a GPU, where nobody has looked at the labels, that would end the process."""
+    labels = torch.tensor([0, 2**40, -1, 3])
+    assert sum_of_weights(labels, torch.tensor([1.0, 2.0, 4.0]), torch.float32, -100).isfinite()
 
 
 @every_loss

@@ -13,14 +13,17 @@ from bench.implementations import IMPLEMENTATIONS
 from bench.results import Cell
 from bench.timing import Step, inputs
 
+_MAX_PROCESSES = 16  # each holds a context on the device
+
 
 def precompile(cells: list[Cell]) -> None:
     """Fill Triton's cache on disk."""
     ours = [cell for cell in cells if IMPLEMENTATIONS[cell.implementation].ours]
-    # the same kernel for any batch, of which the smallest leaves memory to as many processes as there are cores
+    # the same kernel for any batch, of which the smallest leaves memory to many processes
     each = {replace(cell, batch=1) for cell in ours}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+    n_processes = min(_MAX_PROCESSES, os.cpu_count() or 1)
+    with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
         # the longest to compile first
         for _ in pool.map(_run, sorted(each, key=lambda cell: -(cell.k or 0))):
             pass

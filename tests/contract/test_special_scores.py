@@ -38,6 +38,17 @@ def test_a_masked_class_has_no_weight_at_any_tau_and_offset(k, gradient, offset,
     assert (of_all[:, k + 1 :] == 0).all()
 
 
+@pytest.mark.parametrize("tau", [1e-37, 1e-3, 1.0])
+@pytest.mark.parametrize("k", [1, 2, 60])
+def test_a_loss_in_range_whose_share_of_tau_is_not(k, tau):
+    scores = torch.zeros(1, 2 * k + 1)
+    scores[0, 1 : k + 1] = 3e38
+    loss = Loss("smooth_svm", k=k, tau=tau)
+    found, gradient = loss.with_gradient(scores, torch.tensor([0]), reduction="none")
+    torch.testing.assert_close(found, scores[:, 1] / k)
+    assert gradient[0, 0] == -1 / torch.tensor(k)
+
+
 # loss, its value and its derivative by the label's score
 LABEL_MASKED = [
     *((Loss("smooth_svm", k=k), math.inf, -1 / k) for k in (1, 3, 6)),

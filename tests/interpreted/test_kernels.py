@@ -147,6 +147,15 @@ def test_fewer_classes_than_top_beside_ties_at_the_largest_tau() -> None:
     torch.testing.assert_close(found, loss(scores, labels, backend="eager"))
 
 
+@pytest.mark.parametrize("tau", [1e-37, 1e-3, 1.0])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_loss_in_range_whose_share_of_tau_is_not(k: int, tau: float) -> None:
+    scores = torch.zeros(1, 9)
+    scores[0, 1 : k + 1] = 3e38
+    losses, _ = run(launch, scores, torch.tensor([0]), svm(k)._replace(tau=tau))
+    torch.testing.assert_close(losses, scores[:, 1] / k)
+
+
 def test_row_alone_and_in_a_batch_have_the_same_bits() -> None:
     torch.manual_seed(0)
     scores = torch.randn(9, 37)

@@ -227,6 +227,12 @@ MUTANTS = [
     Mutant("rank_of_label.py", "column[None, :] + offset", "column[None, :]", _HITS),
     Mutant("rank_of_label.py", "tied |= ", "tied &= ", _HITS),
     Mutant("rank_of_label.py", "return rank + tl.sum(before, axis=1)", "return rank", _HITS),
+    Mutant(
+        "rows.py",
+        "(tl.full([1], tau, tl.float64) * svm_loss).to(ACC)",
+        "tl.full([1], tau, ACC) * svm_loss.to(ACC)",
+        "test_kernels.py::test_a_loss_in_range_whose_share_of_tau_is_not",
+    ),
     Mutant("scale.py", "if f != 1.0:", "if f > 1.0:", _SCALE),
     Mutant("scale.py", "< size - start", "< size - start - 1", _SCALE),
     Mutant("scale.py", "there = gradient + start", "there = gradient", _SCALE),

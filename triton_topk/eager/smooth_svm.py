@@ -57,11 +57,13 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     log_e = (v - p) * rate
     u, weight, S = _combine(T, r, log_e + log_s, log_s)
 
-    # z in float64: where tau is small, margin + (p - s_y) / k cancels
+    # in float64: where tau is small, margin + (p - s_y) / k cancels, and z may be larger than tau z
     linear = (k * margin + (p.double() - s_y.double())) * rate
-    z = (linear - u[k - 1].log()).to(p.dtype)
+    z = linear - u[k - 1].log()
+    large = (tau * z.clamp(min=0)).to(p.dtype)
+    z = z.to(p.dtype)
     trivial = 0 * (v[0].clamp(min=torch.finfo(v.dtype).min) + s_y)
-    losses = (tau * (z.clamp(min=0) + (-z.abs()).exp().log1p())).where(~few, trivial)
+    losses = (large + tau * (-z.abs()).exp().log1p()).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:
         return losses

@@ -107,11 +107,12 @@ def losses(
         S = smooth_svm.combine(r, a, b, K, SCALED)
         u = smooth_svm.ratios(S, tl.exp2(log2_s), K)
         polynomials = (r, a, b, S, u, p, log2_s)
-        # in float64: where tau is small, margin + (p - s_y) / k cancels
+        # in float64: where tau is small, margin + (p - s_y) / k cancels, and z may be larger than tau z
         linear = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) * inverse
         svm_loss, svm_g = logistic(linear, reciprocal(u[K - 1]))
         trivial = 0.0 * (r[0] + r[1] + s_y)
-        loss += share * tl.where(few, trivial, tl.full([1], tau, ACC) * svm_loss.to(ACC))
+        svm_loss = (tl.full([1], tau, tl.float64) * svm_loss).to(ACC)
+        loss += share * tl.where(few, trivial, svm_loss)
         svm_g = share * tl.where(few, trivial, svm_g / K)
     if HARD:
         violation = (margin + (p.to(tl.float64) - s_y.to(tl.float64))) / K

@@ -121,6 +121,12 @@ def test_no_jump_on_the_way_to_q_0(q: float) -> None:
         torch.testing.assert_close(gradients, expected_gradients, rtol=6e-7, atol=0)
 
 
+@pytest.mark.parametrize("q", [0.0, 5e-324, 1e-300, 1e-20, 1e-9])
+def test_the_truncated_loss_has_no_jump_on_the_way_to_q_0(q: float) -> None:
+    truncated = triton_topk.lq_loss(torch.zeros(1, 8), torch.tensor([0]), q, truncation=0.5)
+    assert truncated == torch.tensor(2.0).log()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("q", QS)
 def test_half_precision_is_float32_inside(q: float, dtype: torch.dtype) -> None:

@@ -41,9 +41,10 @@ class Lq(NamedTuple):
     def truncated_loss(self) -> float:
         """The loss at p_y = truncation."""
         assert self.truncation is not None
-        if self.q == 0:
-            return -math.log(self.truncation)
-        return -math.expm1(self.q * math.log(self.truncation)) / self.q
+        cut = -math.log(self.truncation)
+        # (1 - t^q) / q as -log t (1 - exp(-x)) / x, where the last factor goes to 1 with q
+        x = self.q * cut
+        return cut * (-math.expm1(-x) / x if x > 0 else 1.0)
 
 
 class SmoothSVMLq(NamedTuple):

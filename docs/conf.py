@@ -30,8 +30,12 @@ myst_heading_anchors = 3
 
 default_role = "literal"
 nitpicky = True
-# other projects' names would need the network
-nitpick_ignore_regex = [("py:.*", r"Tensor|(torch|collections)\..*")]
+nitpick_ignore_regex = [
+    # other projects' names would need the network
+    ("py:.*", r"Tensor|(torch|collections)\..*"),
+    # the types of options, which the text of each argument says
+    ("py:class", r"Reduction|Backend|Gradient|\w+Options"),
+]
 autodoc_member_order = "bysource"
 
 doctest_global_setup = """

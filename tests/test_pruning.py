@@ -175,14 +175,12 @@ def test_prune_of_ignored_labels_and_nan() -> None:
     assert loss(scores, zeros(3), torch.tensor([1, 2, 3])).isnan()
 
 
-@pytest.mark.parametrize("evaluating", [True, False])
-def test_validation_is_the_truncated_loss_and_leaves_the_weights(evaluating: bool) -> None:
-    loss = pruned(0, 1, 2)
-    loss.train(not evaluating)
+# those of a validation set may be larger
+@pytest.mark.parametrize("indices", [None, torch.tensor([0, 1, 2, 500])])
+def test_validation_is_the_truncated_loss_and_leaves_the_weights(indices: Tensor | None) -> None:
+    loss = pruned(0, 1, 2).eval()
     before = loss.kept.clone()
     scores = scores_of([0.1, 0.9, 0.6, 0.2])
-    # indices of a validation set, which may be larger
-    indices = torch.tensor([0, 1, 2, 500]) if evaluating else None
     expected = lq_loss(scores, zeros(4), 0.7, truncation=0.5)
     assert loss(scores, zeros(4), indices) == expected
     assert torch.equal(loss.kept, before)
@@ -235,6 +233,27 @@ def test_bad_indices(
     with pytest.raises(error, match=message):
         getattr(loss, call)(scores_of([0.1, 0.9]), zeros(2), torch.tensor(indices))
     assert torch.equal(loss.kept, before)
+
+
+def test_training_needs_indices() -> None:
+    """Where p_y is at most t the truncated loss has no gradient, and a network would not begin to learn."""
+    loss, scores = loss_of(), scores_of([0.1])
+    with pytest.raises(TypeError, match=r"indices must be given in training mode: .*shape.*eval"):
+        loss(scores, zeros(1))
+    assert loss.eval()(scores, zeros(1)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"ignore_index": 0.5}, TypeError, r"ignore_index must be an int, got 0\.5"),
+        ({"reduction": "avg"}, ValueError, "reduction must be one of .*'avg'"),
+        ({"weight": torch.ones(2, 2)}, ValueError, r"weight must have shape \(C,\), got \(2, 2\)"),
+    ],
+)
+def test_bad_options(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        loss_of(**arguments)
 
 
 def test_bad_arguments() -> None:
@@ -295,9 +314,10 @@ def test_the_weights_follow_to_and_survive_half() -> None:
 
 
 def test_repr() -> None:
+    assert "weight=<Tensor of shape (3,)>" in repr(loss_of(weight=torch.ones(3)))
     assert repr(loss_of(q=0.5)) == (
         "TruncatedLqLoss(num_samples=10, q=0.5, truncation=0.5, ignore_index=-100, "
-        "reduction='mean')"
+        "reduction='mean', backend='eager')"
     )
 
 

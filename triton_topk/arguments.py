@@ -7,38 +7,50 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from numbers import Real
-from typing import TypeVar, TypeVarTuple
+from typing import ParamSpec, TypeVar, get_args
 
 import torch
 
+from triton_topk.options import Backend, Gradient, Reduction
 from triton_topk.parameters import HardSVM, Lq, SmoothSVM, SmoothSVMLq
 
 _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max
 _BELOW_ONE = 1 - sys.float_info.epsilon / 2
 
-A = TypeVarTuple("A")
+# C where there are no scores yet: any k is below it.
+_UNKNOWN = sys.maxsize
+_DEFAULT_K = 5
+_REDUCTIONS, _GRADIENTS = get_args(Reduction), get_args(Gradient)
+_BACKENDS = (None, *get_args(Backend))
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _check_k(k: int, n_classes: int) -> None:
     _check_int("k", k)
     if not 1 <= k < n_classes:
-        raise ValueError(f"k must satisfy 1 <= k < C, got k={k} for C={n_classes} classes")
+        default = " (the default)" if k == _DEFAULT_K else ""
+        raise ValueError(f"k must satisfy 1 <= k < {_c(n_classes)}, got k={k}{default}")
+
+
+def _c(n_classes: int) -> str:
+    return "C" if n_classes == _UNKNOWN else f"C={n_classes}"
 
 
 def check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
     _check_int("ignore_index", ignore_index)
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError(f"ignore_index must be an int of 64 bits, got {ignore_index}")
-    _check_choice("reduction", reduction, ("none", "mean", "sum"))
-    _check_choice("backend", backend, (None, "triton", "eager"))
+    _check_choice("reduction", reduction, _REDUCTIONS)
+    _check_choice("backend", backend, _BACKENDS)
 
 
-def check_q(q: float) -> None:
+def _check_q(q: float) -> None:
     _check_number("q", q, "in [0, 1]", 0, 1)
 
 
-def check_truncation(truncation: float | None) -> None:
+def _check_truncation(truncation: float | None) -> None:
     if truncation is not None:
         _check_number("truncation", truncation, "None or in (0, 1)", _SMALLEST, _BELOW_ONE)
 
@@ -49,7 +61,7 @@ def _check_temperature(tau: float) -> None:
 
 
 def _check_margin(margin: float) -> None:
-    _check_number("margin", margin, ">= 0 and finite", 0, _LARGEST)
+    _check_number("margin", margin, ">= 0 and finite", 0, _LARGEST, "a number or a Tensor")
 
 
 def _k_of_hits(return_topk_hits: bool, k: int) -> int | None:
@@ -61,14 +73,17 @@ def _k_of_hits(return_topk_hits: bool, k: int) -> int | None:
 def check_normalizer(normalizer: float, dtype: torch.dtype) -> None:
     """dtype: of the losses."""
     range_ = torch.finfo(dtype)
+    low, high = range_.smallest_normal, range_.max
     expected = f"> 0 and finite in {dtype}"
-    _check_number("normalizer", normalizer, expected, range_.smallest_normal, range_.max)
+    _check_number("normalizer", normalizer, expected, low, high, "a number or a Tensor")
 
 
-def _check_number(name: str, value: float, expected: str, low: float, high: float) -> None:
+def _check_number(
+    name: str, value: float, expected: str, low: float, high: float, kind: str = "a number"
+) -> None:
     """low <= value <= high; `expected` says so."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be {kind}, got {value!r}")
     # NumPy's narrow numbers cannot be compared with all of Python's
     number = value if isinstance(value, int | float) else float(value)
     if not low <= number <= high:
@@ -88,11 +103,11 @@ def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...])
 
 def _taylor_order(order: int | None, gradient: str, k: int, n_classes: int) -> int | None:
     """p of the Taylor-type gradient; None for the exact one."""
-    _check_choice("gradient", gradient, ("exact", "taylor"))
+    _check_choice("gradient", gradient, _GRADIENTS)
     if order is not None:
         _check_int("order", order)
         if not 1 <= order <= n_classes:
-            raise ValueError(f"order must satisfy 1 <= order <= C={n_classes}, got {order}")
+            raise ValueError(f"order must satisfy 1 <= order <= {_c(n_classes)}, got {order}")
     if gradient == "exact":
         if order is not None:
             raise ValueError(f"order is for gradient='taylor' only, got order={order}")
@@ -100,22 +115,22 @@ def _taylor_order(order: int | None, gradient: str, k: int, n_classes: int) -> i
     return 1 + k // 5 if order is None else order
 
 
-def _remembered(function: Callable[[*A], T]) -> Callable[[*A], T]:
+def _remembered(function: Callable[P, T]) -> Callable[P, T]:
     """A function of numbers and words that keeps its answers: a training loop asks the same every time."""
     # typed: of 1, 1.0 and True, which are equal, not all need be right
     remember = lru_cache(maxsize=1024, typed=True)(function)
 
     @wraps(function)
-    def answer(*args: *A) -> T:
-        # torch.compile asks once, and some of its numbers are symbols
-        if torch.compiler.is_compiling():
-            return function(*args)
+    def answer(*args: P.args, **options: P.kwargs) -> T:
+        # a module's constructor, by name, and torch.compile, some of whose numbers are symbols, ask once
+        if options or torch.compiler.is_compiling():
+            return function(*args, **options)
         try:
             return remember(*args)
         except TypeError:
             # wrong, or without a hash, of which the function can say what is wrong
             pass
-        return function(*args)
+        return function(*args, **options)
 
     return answer
 
@@ -134,7 +149,7 @@ def smooth_svm(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
-    n_classes: int,
+    n_classes: int = _UNKNOWN,
 ) -> SmoothSVM:
     _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
@@ -153,7 +168,7 @@ def hard_svm(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
-    n_classes: int,
+    n_classes: int = _UNKNOWN,
 ) -> HardSVM:
     _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
@@ -168,14 +183,14 @@ def lq(
     ignore_index: int,
     reduction: str,
     backend: str | None,
-    return_topk_hits: bool,
-    k: int,
-    n_classes: int,
+    return_topk_hits: bool = False,
+    k: int = 1,
+    n_classes: int = _UNKNOWN,
 ) -> Lq:
     _check_int("k", k)
     check_options(ignore_index, reduction, backend)
-    check_q(q)
-    check_truncation(truncation)
+    _check_q(q)
+    _check_truncation(truncation)
     hits = _k_of_hits(return_topk_hits, k)
     if hits is not None:
         _check_k(hits, n_classes)
@@ -195,14 +210,14 @@ def smooth_svm_lq(
     reduction: str,
     backend: str | None,
     return_topk_hits: bool,
-    n_classes: int,
+    n_classes: int = _UNKNOWN,
 ) -> SmoothSVMLq:
     _check_k(k, n_classes)
     check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
-    check_q(q)
-    check_truncation(truncation)
+    _check_q(q)
+    _check_truncation(truncation)
     _check_number("mix", mix, "in [0, 1]", 0, 1)
     p = _taylor_order(None, gradient, k, n_classes)
     return SmoothSVMLq(

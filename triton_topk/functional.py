@@ -23,11 +23,20 @@ What they share, said once:
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, Unpack, overload
 
 from torch import Tensor
 
 from triton_topk import arguments, autograd
+from triton_topk.options import (
+    Backend,
+    Gradient,
+    HardSVMOptions,
+    LqOptions,
+    Reduction,
+    SmoothSVMLqOptions,
+    SmoothSVMOptions,
+)
 from triton_topk.parameters import Loss
 from triton_topk.tensors import as_rows, check_tensors, margins_of_rows, normalizer_of
 
@@ -53,12 +62,12 @@ def smooth_svm(
     margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
-    gradient: str = "exact",
+    gradient: Gradient = "exact",
     order: int | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor: ...
 
 
@@ -69,11 +78,22 @@ def smooth_svm(
     k: int = 5,
     *,
     return_topk_hits: Literal[True],
-    **options: Any,
+    **options: Unpack[SmoothSVMOptions],
 ) -> tuple[Tensor, TopkHits]: ...
 
 
-def smooth_svm(  # type: ignore[misc] # the options are spelt out once
+@overload
+def smooth_svm(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    return_topk_hits: bool,
+    **options: Unpack[SmoothSVMOptions],
+) -> Tensor | tuple[Tensor, TopkHits]: ...
+
+
+def smooth_svm(
     scores: Tensor,
     labels: Tensor,
     k: int = 5,
@@ -82,12 +102,12 @@ def smooth_svm(  # type: ignore[misc] # the options are spelt out once
     margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
-    gradient: str = "exact",
+    gradient: Gradient = "exact",
     order: int | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
@@ -165,10 +185,10 @@ def hard_svm(
     margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor: ...
 
 
@@ -179,11 +199,22 @@ def hard_svm(
     k: int = 5,
     *,
     return_topk_hits: Literal[True],
-    **options: Any,
+    **options: Unpack[HardSVMOptions],
 ) -> tuple[Tensor, TopkHits]: ...
 
 
-def hard_svm(  # type: ignore[misc] # the options are spelt out once
+@overload
+def hard_svm(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    *,
+    return_topk_hits: bool,
+    **options: Unpack[HardSVMOptions],
+) -> Tensor | tuple[Tensor, TopkHits]: ...
+
+
+def hard_svm(
     scores: Tensor,
     labels: Tensor,
     k: int = 5,
@@ -191,10 +222,10 @@ def hard_svm(  # type: ignore[misc] # the options are spelt out once
     margin: float | Tensor = 1.0,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Top-k hinge loss, the limit of :func:`smooth_svm` as tau goes to 0.
 
@@ -240,11 +271,11 @@ def lq_loss(
     truncation: float | None = None,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
     k: int = 5,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor: ...
 
 
@@ -255,11 +286,22 @@ def lq_loss(
     q: float = 0.7,
     *,
     return_topk_hits: Literal[True],
-    **options: Any,
+    **options: Unpack[LqOptions],
 ) -> tuple[Tensor, TopkHits]: ...
 
 
-def lq_loss(  # type: ignore[misc] # the options are spelt out once
+@overload
+def lq_loss(
+    scores: Tensor,
+    labels: Tensor,
+    q: float = 0.7,
+    *,
+    return_topk_hits: bool,
+    **options: Unpack[LqOptions],
+) -> Tensor | tuple[Tensor, TopkHits]: ...
+
+
+def lq_loss(
     scores: Tensor,
     labels: Tensor,
     q: float = 0.7,
@@ -267,11 +309,11 @@ def lq_loss(  # type: ignore[misc] # the options are spelt out once
     truncation: float | None = None,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
     k: int = 5,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
 
@@ -320,11 +362,11 @@ def smooth_svm_lq(
     truncation: float | None = None,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
-    gradient: str = "exact",
-    backend: str | None = None,
+    gradient: Gradient = "exact",
+    backend: Backend | None = None,
 ) -> Tensor: ...
 
 
@@ -336,11 +378,23 @@ def smooth_svm_lq(
     q: float = 0.7,
     *,
     return_topk_hits: Literal[True],
-    **options: Any,
+    **options: Unpack[SmoothSVMLqOptions],
 ) -> tuple[Tensor, TopkHits]: ...
 
 
-def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
+@overload
+def smooth_svm_lq(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    q: float = 0.7,
+    *,
+    return_topk_hits: bool,
+    **options: Unpack[SmoothSVMLqOptions],
+) -> Tensor | tuple[Tensor, TopkHits]: ...
+
+
+def smooth_svm_lq(
     scores: Tensor,
     labels: Tensor,
     k: int = 5,
@@ -352,16 +406,19 @@ def smooth_svm_lq(  # type: ignore[misc] # the options are spelt out once
     truncation: float | None = None,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
-    gradient: str = "exact",
-    backend: str | None = None,
+    gradient: Gradient = "exact",
+    backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Both losses of the same scores, at the price of reading them once:
 
     .. math::
         L = \mathrm{mix} \cdot L_\mathrm{smooth\,svm} + (1 - \mathrm{mix}) \cdot L_q
+
+    with the losses of :func:`smooth_svm` (Berrada, Zisserman, Kumar, ICLR 2018) and :func:`lq_loss` (Zhang, Sabuncu,
+    NeurIPS 2018).
 
     Args:
         mix: in [0, 1], the share of the smooth top-k SVM.

@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from triton_topk import functional
+from triton_topk import arguments, functional
+from triton_topk.module import LossModule
+from triton_topk.options import Backend, Gradient, Reduction
 from triton_topk.pruning import TruncatedLqLoss
 
 __all__ = ["HardSVMLoss", "LqLoss", "SmoothSVMLoss", "SmoothSVMLqLoss", "TruncatedLqLoss"]
 
 
-class _Loss(torch.nn.Module):
-    """A function of scores and labels with fixed options, which are attributes.
+class SmoothSVMLoss(LossModule):
+    r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
-    `weight` is a buffer: it follows `.to()` and is in the `state_dict`, as in
-    `torch.nn.CrossEntropyLoss`; and so is a margin that is a tensor.
+    .. math::
+        L = \tau \log\Big(1 + \frac{e^{\alpha/\tau} \sigma_k}{e^{s_y/(k\tau)} \sigma_{k-1}}\Big)
+
+    with margin :math:`\alpha` and :math:`\sigma_j` the j-th elementary symmetric polynomial of
+    :math:`e^{s_i/(k\tau)}` over all classes i but the label y.  k = 1, tau = 1, margin = 0 is cross-entropy.
+    The function is :func:`triton_topk.smooth_svm`.
+
+    Args:
+        k: 1 <= k < C.  The label should be among the k largest scores.
+        tau: temperature, in units of the scores; from 1e-37 to 1e37.
+        margin: margin >= 0, in units of the scores; a number or a tensor, which is a buffer: (C,), of each class for
+            the rows that it labels; in the shape of the scores with 1 in place of C, of each sample; or (), of all.
+        weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
+        ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
+        order: p of "taylor", at most C; 1 + k // 5 by default.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
+            operations, None to choose.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`: is the label in the
+            top 1 and in the top k of the scores?
+
+    Call: `criterion(scores, labels, normalizer=None)`.
+        The scores are (C,), (N, C) or (N, C, d1, ...), of float16, bfloat16, float32 or float64; the labels are class
+        indices, (), (N,) or (N, d1, ...), of any integer dtype.  The loss is float32, or float64 for float64 scores.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind, shape or value; in the constructor but for what
+            the scores decide.
+        IndexError: in the call, a label outside [0, C), on the CPU.  On a GPU that row's loss and gradient are NaN.
+
+    Example:
+        >>> criterion = triton_topk.nn.SmoothSVMLoss(k=2)
+        >>> criterion(torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]]), torch.tensor([2, 1]))
+        tensor(0.7394)
     """
 
-    weight: Tensor | None
-
-    def __init__(self, function: Callable[..., Any], weight: Tensor | None, **options: Any) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self._function = function
-        self._options = tuple(options)
-        for name, value in options.items():
-            if isinstance(value, Tensor):
-                self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
-
-    def forward(
-        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
-    ) -> Any:
-        """The loss of scores (N, C, ...) for labels (N, ...); with `return_topk_hits`, and the hits.
-
-        normalizer: divides the sum of the losses, as in the function.
-        """
-        options = {name: getattr(self, name) for name in self._options}
-        return self._function(scores, labels, weight=self.weight, normalizer=normalizer, **options)
-
-    def extra_repr(self) -> str:
-        options = {name: getattr(self, name) for name in self._options}
-        return ", ".join(
-            f"{name}={value!r}"
-            for name, value in options.items()
-            if value is not None and value is not False and not isinstance(value, Tensor)
-        )
-
-
-class SmoothSVMLoss(_Loss):
-    """Smooth top-k SVM loss; see :func:`triton_topk.smooth_svm` for the arguments."""
+    k: int
+    tau: float
+    margin: float | Tensor
+    gradient: Gradient
+    order: int | None
+    return_topk_hits: bool
 
     def __init__(
         self,
@@ -63,14 +66,15 @@ class SmoothSVMLoss(_Loss):
         margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
-        gradient: str = "exact",
+        reduction: Reduction = "mean",
+        gradient: Gradient = "exact",
         order: int | None = None,
-        backend: str | None = None,
+        backend: Backend | None = None,
         return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm,
+            arguments.smooth_svm,
             weight,
             k=k,
             tau=tau,
@@ -84,8 +88,37 @@ class SmoothSVMLoss(_Loss):
         )
 
 
-class HardSVMLoss(_Loss):
-    """Top-k hinge loss; see :func:`triton_topk.hard_svm` for the arguments."""
+class HardSVMLoss(LossModule):
+    r"""Top-k hinge loss, the limit of :class:`SmoothSVMLoss` as tau goes to 0.
+
+    .. math::
+        L = \max\big(0, \alpha + (s_{[k]} - s_y) / k\big)
+
+    with margin :math:`\alpha` and :math:`s_{[k]}` the k-th largest score of all classes but the label y (Lapin, Hein,
+    Schiele, CVPR 2016, as Berrada et al. scale it, https://arxiv.org/abs/1802.07595).  k = 1 is the multiclass hinge
+    loss.  The function is :func:`triton_topk.hard_svm`.
+
+    Args:
+        k: 1 <= k < C.  The label should be among the k largest scores.
+        margin: margin >= 0, in units of the scores; a number or a tensor, as in :class:`SmoothSVMLoss`.
+        weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
+        ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
+            operations, None to choose.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
+
+    Call, raises: as :class:`SmoothSVMLoss`.
+
+    Example:
+        >>> criterion = triton_topk.nn.HardSVMLoss(k=2, reduction="none")
+        >>> criterion(torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]]), torch.tensor([2, 1]))
+        tensor([0.5000, 0.0000])
+    """
+
+    k: int
+    margin: float | Tensor
+    return_topk_hits: bool
 
     def __init__(
         self,
@@ -93,12 +126,13 @@ class HardSVMLoss(_Loss):
         margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
-        backend: str | None = None,
+        reduction: Reduction = "mean",
+        backend: Backend | None = None,
         return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.hard_svm,
+            arguments.hard_svm,
             weight,
             k=k,
             margin=margin,
@@ -109,8 +143,39 @@ class HardSVMLoss(_Loss):
         )
 
 
-class LqLoss(_Loss):
-    """Generalised cross-entropy; see :func:`triton_topk.lq_loss` for the arguments."""
+class LqLoss(LossModule):
+    r"""Generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
+
+    .. math::
+        L_q = \frac{1 - p_y^q}{q}, \qquad p = \mathrm{softmax}(s)
+
+    q = 0 is cross-entropy and q = 1 is :math:`1 - p_y`, half the mean absolute error; in between, labels that the
+    network finds improbable move it less.  The function is :func:`triton_topk.lq_loss`.
+
+    Args:
+        q: 0 <= q <= 1.
+        truncation: t in (0, 1): where :math:`p_y \le t` the loss is the constant :math:`(1 - t^q)/q`, without
+            gradient, so that a new network would learn from hardly any sample; None: nowhere.
+            :class:`TruncatedLqLoss` is for training.
+        weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
+        ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
+        k: of `return_topk_hits`, 1 <= k < C, and without a meaning otherwise.
+
+    Call, raises: as :class:`SmoothSVMLoss`.
+
+    Example:
+        >>> criterion = triton_topk.nn.LqLoss(q=0.7, reduction="none")
+        >>> criterion(torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]]), torch.tensor([2, 1]))
+        tensor([0.9073, 0.1072])
+    """
+
+    q: float
+    truncation: float | None
+    return_topk_hits: bool
+    k: int
 
     def __init__(
         self,
@@ -118,13 +183,14 @@ class LqLoss(_Loss):
         truncation: float | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
-        backend: str | None = None,
+        reduction: Reduction = "mean",
+        backend: Backend | None = None,
         return_topk_hits: bool = False,
         k: int = 5,
     ) -> None:
         super().__init__(
             functional.lq_loss,
+            arguments.lq,
             weight,
             q=q,
             truncation=truncation,
@@ -136,8 +202,46 @@ class LqLoss(_Loss):
         )
 
 
-class SmoothSVMLqLoss(_Loss):
-    """Smooth top-k SVM and Lq in one pass; see :func:`triton_topk.smooth_svm_lq` for the arguments."""
+class SmoothSVMLqLoss(LossModule):
+    r"""Smooth top-k SVM and generalised cross-entropy of the same scores, at the price of reading them once:
+
+    .. math::
+        L = \mathrm{mix} \cdot L_\mathrm{smooth\,svm} + (1 - \mathrm{mix}) \cdot L_q
+
+    with the losses of :class:`SmoothSVMLoss` (Berrada, Zisserman, Kumar, ICLR 2018) and :class:`LqLoss`
+    (Zhang, Sabuncu, NeurIPS 2018).  The function is :func:`triton_topk.smooth_svm_lq`.
+
+    Args:
+        k: 1 <= k < C.  The label should be among the k largest scores.
+        q: 0 <= q <= 1.
+        mix: in [0, 1], the share of the smooth top-k SVM.
+        tau: temperature, in units of the scores; from 1e-37 to 1e37.
+        margin: margin >= 0, in units of the scores; a number or a tensor, as in :class:`SmoothSVMLoss`.
+        truncation: t in (0, 1), as in :class:`LqLoss`; it concerns that part alone.  None: nowhere.
+        weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
+        ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        gradient: "exact", or "taylor" for the stable approximation of the paper, of order 1 + k // 5.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
+            operations, None to choose.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
+
+    Call, raises: as :class:`SmoothSVMLoss`.
+
+    Example:
+        >>> criterion = triton_topk.nn.SmoothSVMLqLoss(k=2, q=0.7, mix=0.25)
+        >>> criterion(torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 4.0, 1.0, 1.0]]), torch.tensor([2, 1]))
+        tensor(0.5653)
+    """
+
+    k: int
+    q: float
+    mix: float
+    tau: float
+    margin: float | Tensor
+    truncation: float | None
+    gradient: Gradient
+    return_topk_hits: bool
 
     def __init__(
         self,
@@ -149,13 +253,14 @@ class SmoothSVMLqLoss(_Loss):
         truncation: float | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
-        gradient: str = "exact",
-        backend: str | None = None,
+        reduction: Reduction = "mean",
+        gradient: Gradient = "exact",
+        backend: Backend | None = None,
         return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm_lq,
+            arguments.smooth_svm_lq,
             weight,
             k=k,
             q=q,

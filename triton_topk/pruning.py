@@ -10,12 +10,14 @@ from torch import Tensor
 
 from triton_topk import arguments, functional, tensors
 from triton_topk.labels import sum_of_weights
+from triton_topk.module import LossModule
+from triton_topk.options import Backend, Reduction
 
 # What a look at a sample leaves until the ranks have agreed; 0: none since then.
 _PRUNED, _KEPT = 2, 3
 
 
-class TruncatedLqLoss(torch.nn.Module):
+class TruncatedLqLoss(LossModule):
     r"""Truncated generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, section 3.3).
 
     The truncated loss alone, :func:`triton_topk.lq_loss` with a `truncation` t, has no gradient where
@@ -42,7 +44,7 @@ class TruncatedLqLoss(torch.nn.Module):
         loss.synchronize()
         model.train()
 
-    In evaluation mode, and without indices, `forward` is the truncated loss and has nothing to do with the weights.
+    In evaluation mode `forward` is the truncated loss, which has nothing to do with the weights and needs no indices.
 
     Distributed training: every rank prunes its shard of the training set, then all call `synchronize`.  Save
     checkpoints outside of a refresh.
@@ -51,19 +53,26 @@ class TruncatedLqLoss(torch.nn.Module):
         num_samples: size of the training set.
         q: 0 <= q <= 1.
         truncation: t in (0, 1).
-        weight: (C,), a factor for the loss of each label.
-        ignore_index: a label whose row counts for nothing.
+        weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
+        ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the class weights of all labels in the
             batch, pruned samples' included, as the paper's sum over the training set does: a kept sample counts as
             much however many others are pruned, and a batch without any is 0.
-        backend: as in :func:`triton_topk.lq_loss`.
+        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind, shape or value; in the constructor but for what
+            the scores decide.
+        TypeError: in `forward`, no indices in training mode.
+        IndexError: a label or an index out of range, on the CPU.
 
     Attributes:
         kept: (num_samples,) bool, the weights w; a buffer, which follows `.to()` and is in the `state_dict`.
     """
 
+    q: float
+    truncation: float
     kept: Tensor
-    weight: Tensor | None
 
     def __init__(
         self,
@@ -72,29 +81,30 @@ class TruncatedLqLoss(torch.nn.Module):
         truncation: float = 0.5,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
-        backend: str | None = None,
+        reduction: Reduction = "mean",
+        backend: Backend | None = None,
     ) -> None:
-        super().__init__()
         if isinstance(num_samples, bool) or not isinstance(num_samples, int):
             raise TypeError(f"num_samples must be an int, got {num_samples!r}")
         if num_samples < 1:
             raise ValueError(f"num_samples must be >= 1, got {num_samples}")
         if truncation is None:
             raise TypeError("truncation must be in (0, 1), got None; LqLoss is without truncation")
-        arguments.check_truncation(truncation)
-        arguments.check_q(q)
-        self.q = q
-        self.truncation = truncation
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.backend = backend
-        self.register_buffer("weight", weight)
+        super().__init__(
+            functional.lq_loss,
+            arguments.lq,
+            weight,
+            q=q,
+            truncation=truncation,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            backend=backend,
+        )
         self.register_buffer("kept", torch.ones(num_samples, dtype=torch.bool))
         # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
         self._looks: Tensor | None = None
 
-    def forward(
+    def forward(  # type: ignore[override] # the indices come before the normalizer
         self,
         scores: Tensor,
         labels: Tensor,
@@ -103,13 +113,23 @@ class TruncatedLqLoss(torch.nn.Module):
     ) -> Tensor:
         """The loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
 
-        indices: of the labels' shape, any integer dtype, each in [0, num_samples), on the CPU or on the device of
-        the scores.  One out of range is an IndexError on the CPU; on a GPU, where asking would wait for it, it is
-        PyTorch's device-side assertion.
-        normalizer: divides the sum of the losses, as in :func:`triton_topk.lq_loss`.
+        Args:
+            scores, labels: as in :func:`triton_topk.lq_loss`.
+            indices: the place of each sample in the training set, which training needs and evaluation does not look at:
+                of the labels' shape, any integer dtype, each in [0, num_samples), on the CPU or on the device of
+                the scores.  One out of range is an IndexError on the CPU; on a GPU, where asking would wait for it,
+                it is PyTorch's device-side assertion.
+            normalizer: divides the sum of the losses, as in :func:`triton_topk.lq_loss`.
         """
-        if not self.training or indices is None:
-            return self._lq(scores, labels, self.reduction, normalizer, self.truncation)
+        loss: Tensor
+        if not self.training:
+            loss = self._loss(scores, labels, normalizer)
+            return loss
+        if indices is None:
+            raise TypeError(
+                "indices must be given in training mode: a Tensor of the labels' shape with the place of each sample "
+                "in the training set; eval() gives the truncated loss, which needs none"
+            )
         self._check(scores, labels, indices, normalizer)
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
@@ -120,7 +140,8 @@ class TruncatedLqLoss(torch.nn.Module):
         if self.reduction == "mean" and normalizer is None:
             dtype = tensors.accumulation_dtype(scores.dtype)
             normalizer = sum_of_weights(labels.reshape(-1), self.weight, dtype, self.ignore_index)
-        return self._lq(scores, kept_labels, self.reduction, normalizer)
+        loss = self._loss(scores, kept_labels, normalizer, truncation=None)
+        return loss
 
     @torch.no_grad()
     def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
@@ -131,13 +152,8 @@ class TruncatedLqLoss(torch.nn.Module):
         whose label is ignored is kept, and so is a row with NaN: the loss will show it.
         """
         self._check(scores, labels, indices)
-        minus_log_p = functional.lq_loss(
-            scores,
-            labels,
-            0.0,
-            ignore_index=self.ignore_index,
-            reduction="none",
-            backend=self.backend,
+        minus_log_p = self._loss(
+            scores, labels, None, q=0.0, truncation=None, weight=None, reduction="none"
         )
         pruned = (minus_log_p >= -math.log(self.truncation)).reshape(-1)
         indices = self._flat(indices)
@@ -169,30 +185,7 @@ class TruncatedLqLoss(torch.nn.Module):
         return self.kept.mean(dtype=torch.float32)
 
     def extra_repr(self) -> str:
-        return (
-            f"num_samples={len(self.kept)}, q={self.q}, truncation={self.truncation}, "
-            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}"
-        )
-
-    def _lq(
-        self,
-        scores: Tensor,
-        labels: Tensor,
-        reduction: str,
-        normalizer: float | Tensor | None,
-        truncation: float | None = None,
-    ) -> Tensor:
-        return functional.lq_loss(
-            scores,
-            labels,
-            self.q,
-            truncation=truncation,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=reduction,
-            normalizer=normalizer,
-            backend=self.backend,
-        )
+        return f"num_samples={len(self.kept)}, {super().extra_repr()}"
 
     def _pending_looks(self) -> Tensor:
         if self._looks is None:

@@ -20,6 +20,7 @@ def check_tensors(
 ) -> int:
     """The number of classes C."""
     n_classes = _check_scores_and_labels(scores, labels)
+    check_constants(weight, margin)
     if weight is not None:
         _check_weight(weight, n_classes, scores)
     if isinstance(margin, Tensor):
@@ -27,6 +28,20 @@ def check_tensors(
     if normalizer is not None:
         _check_normalizer(normalizer, reduction, scores)
     return n_classes
+
+
+def check_constants(weight: Tensor | None, margin: float | Tensor | None) -> None:
+    """What need not be compared with the scores."""
+    if weight is not None:
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}")
+        _check_floating("weight", weight)
+        _check_constant("weight", weight)
+        if weight.dim() != 1:
+            raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
+    if isinstance(margin, Tensor):
+        _check_floating("margin", margin)
+        _check_constant("margin", margin)
 
 
 def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
@@ -37,7 +52,10 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
         raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
     _check_floating("scores", scores)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
+        raise TypeError(
+            "labels must be class indices of an integer dtype, not one-hot or probabilities, "
+            f"got {labels.dtype}"
+        )
     _check_dense("scores", scores)
     _check_dense("labels", labels)
     shape = scores.shape
@@ -48,7 +66,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
     if labels.shape != expected:
         raise ValueError(
             f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
-            f"got {tuple(labels.shape)}"
+            f"got {tuple(labels.shape)}{_cause(shape, labels.shape)}"
         )
     _check_device("labels", labels, scores)
     if n_classes == 0:
@@ -56,19 +74,22 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
     return n_classes
 
 
+def _cause(of_scores: torch.Size, of_labels: torch.Size) -> str:
+    """Why labels may have a shape that does not go with that of the scores."""
+    if of_labels == of_scores:
+        return "; they are class indices, not one-hot or probabilities"
+    if of_labels == of_scores[:-1]:
+        return "; the classes of scores are dimension 1: scores.movedim(-1, 1)"
+    return ""
+
+
 def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}")
-    _check_floating("weight", weight)
-    _check_constant("weight", weight)
     if tuple(weight.shape) != (n_classes,):
         raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
     _check_device("weight", weight, scores)
 
 
 def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
-    _check_floating("margin", margin)
-    _check_constant("margin", margin)
     of_samples = tuple(
         1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
     )

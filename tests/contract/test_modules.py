@@ -105,12 +105,17 @@ def test_module_follows_to(loss):
             "LqLoss(q=0, ignore_index=-100, reduction='mean', backend='eager', k=5)",
         ),
         (
+            Loss("hard_svm", margin=torch.ones(11), weight=torch.ones(11), return_topk_hits=True),
+            "HardSVMLoss(k=5, margin=<Tensor of shape (11,)>, ignore_index=-100, reduction='mean', "
+            "return_topk_hits=True, weight=<Tensor of shape (11,)>)",
+        ),
+        (
             Loss("smooth_svm_lq", k=3, mix=0, truncation=0.5),
             "SmoothSVMLqLoss(k=3, q=0.7, mix=0, tau=1.0, margin=1.0, truncation=0.5, "
             "ignore_index=-100, reduction='mean', gradient='exact')",
         ),
     ],
-    ids=["smooth_svm", "hard_svm", "lq_loss", "smooth_svm_lq"],
+    ids=["smooth_svm", "hard_svm", "lq_loss", "tensors", "smooth_svm_lq"],
 )
 def test_repr_of_the_module(loss, text):
     assert repr(loss.module()) == text

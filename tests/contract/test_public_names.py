@@ -1,12 +1,21 @@
-"""What the package shows of itself: names."""
+"""What the package shows of itself: names, and what `help` says of them."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 import triton_topk
+from triton_topk import nn
+
+LOSSES = [getattr(triton_topk, name) for name in triton_topk.__all__ if name != "TopkHits"]
+LOSSES += [getattr(nn, name) for name in nn.__all__]
+every_public_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 
 
 def test_a_star_import_leaves_the_nn_of_pytorch() -> None:
@@ -21,3 +30,28 @@ def test_dir_shows_what_is_public() -> None:
     assert [name for name in dir(triton_topk) if not name.startswith("__")] == public
     for name in dir(triton_topk):
         assert hasattr(triton_topk, name)
+
+
+@every_public_loss
+def test_help_names_every_argument(loss: Callable[..., Any]) -> None:
+    text = inspect.getdoc(loss) or ""
+    described = re.search(r"^Args:\n(.*?)^\S", text, re.MULTILINE | re.DOTALL)
+    assert described is not None
+    names = re.findall(r"^    (\w[\w, ]*):", described[1], re.MULTILINE)
+    named = [name for names_of_line in names for name in names_of_line.split(", ")]
+    assert sorted(named) == sorted(inspect.signature(loss).parameters)
+
+
+@every_public_loss
+def test_help_has_the_formula_its_source_and_the_errors(loss: Callable[..., Any]) -> None:
+    text = inspect.getdoc(loss) or ""
+    assert ".. math::" in text
+    assert re.search(r"(ICLR|NeurIPS|CVPR) 20\d\d", text)
+    assert re.search("^(Returns, r|Call, r|R)aises:", text, re.MULTILINE)
+
+
+@every_public_loss
+def test_the_constructor_is_documented(loss: Callable[..., Any]) -> None:
+    if inspect.isclass(loss):
+        assert "checked" in (inspect.getdoc(loss.__init__) or "")
+        assert "normalizer:" in (inspect.getdoc(loss.forward) or "")

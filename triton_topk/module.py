@@ -1,0 +1,80 @@
+"""What the losses have in common as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triton_topk import tensors
+from triton_topk.functional import TopkHits
+from triton_topk.options import Backend, Reduction
+
+
+class LossModule(torch.nn.Module):
+    """A function of scores and labels with fixed options, which are attributes.
+
+    `weight` is a buffer: it follows `.to()` and is in the `state_dict`, as in
+    `torch.nn.CrossEntropyLoss`; and so is a margin that is a tensor.
+    """
+
+    weight: Tensor | None
+    ignore_index: int
+    reduction: Reduction
+    backend: Backend | None
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        check: Callable[..., object],
+        weight: Tensor | None,
+        **options: Any,
+    ) -> None:
+        """The arguments are described with the class.  All of them are checked here, but for k < C."""
+        super().__init__()
+        margin = options.get("margin")
+        tensors.check_constants(weight, margin)
+        check(**options | ({"margin": 0.0} if isinstance(margin, Tensor) else {}))
+        self._function = function
+        self._options = (*options, "weight")
+        self.register_buffer("weight", weight)
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def forward(
+        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
+    ) -> Tensor | tuple[Tensor, TopkHits]:
+        """The loss of scores (N, C, ...) for labels (N, ...); with `return_topk_hits`, and the hits.
+
+        Args:
+            scores: (C,), (N, C) or (N, C, d1, ...), any strides; float16, bfloat16, float32 or float64.
+            labels: class indices in [0, C) or `ignore_index`, of any integer dtype; (), (N,) or (N, d1, ...).
+            normalizer: a number > 0, or a tensor with one element: the sum of the losses is divided by it, whether
+                `reduction` is "mean" or "sum".
+        """
+        loss: Tensor | tuple[Tensor, TopkHits] = self._loss(scores, labels, normalizer)
+        return loss
+
+    def _loss(
+        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None, **changed: Any
+    ) -> Any:
+        """The function with the options, but for those that are changed."""
+        options = {name: getattr(self, name) for name in self._options} | changed
+        return self._function(scores, labels, normalizer=normalizer, **options)
+
+    def extra_repr(self) -> str:
+        options = {name: getattr(self, name) for name in self._options}
+        return ", ".join(
+            f"{name}={_shown(value)}"
+            for name, value in options.items()
+            if value is not None and value is not False
+        )
+
+
+def _shown(value: object) -> str:
+    return f"<Tensor of shape {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)

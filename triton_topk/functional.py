@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple, Unpack, overload
 from torch import Tensor
 
 from triton_topk import arguments, autograd
+from triton_topk.keywords import explained
 from triton_topk.options import (
     Backend,
     Gradient,
@@ -93,6 +94,7 @@ def smooth_svm(
 ) -> Tensor | tuple[Tensor, TopkHits]: ...
 
 
+@explained
 def smooth_svm(
     scores: Tensor,
     labels: Tensor,
@@ -214,6 +216,7 @@ def hard_svm(
 ) -> Tensor | tuple[Tensor, TopkHits]: ...
 
 
+@explained
 def hard_svm(
     scores: Tensor,
     labels: Tensor,
@@ -301,6 +304,7 @@ def lq_loss(
 ) -> Tensor | tuple[Tensor, TopkHits]: ...
 
 
+@explained
 def lq_loss(
     scores: Tensor,
     labels: Tensor,
@@ -394,6 +398,7 @@ def smooth_svm_lq(
 ) -> Tensor | tuple[Tensor, TopkHits]: ...
 
 
+@explained
 def smooth_svm_lq(
     scores: Tensor,
     labels: Tensor,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from triton_topk import tensors
 from triton_topk.functional import TopkHits
+from triton_topk.keywords import explained
 from triton_topk.options import Backend, Reduction
 
 
@@ -46,6 +47,7 @@ class LossModule(torch.nn.Module):
             else:
                 setattr(self, name, value)
 
+    @explained
     def forward(
         self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
     ) -> Tensor | tuple[Tensor, TopkHits]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from triton_topk import arguments, functional
+from triton_topk.keywords import explained
 from triton_topk.module import LossModule
 from triton_topk.options import Backend, Gradient, Reduction
 from triton_topk.pruning import TruncatedLqLoss
@@ -59,6 +60,7 @@ class SmoothSVMLoss(LossModule):
     order: int | None
     return_topk_hits: bool
 
+    @explained
     def __init__(
         self,
         k: int = 5,
@@ -120,6 +122,7 @@ class HardSVMLoss(LossModule):
     margin: float | Tensor
     return_topk_hits: bool
 
+    @explained
     def __init__(
         self,
         k: int = 5,
@@ -177,6 +180,7 @@ class LqLoss(LossModule):
     return_topk_hits: bool
     k: int
 
+    @explained
     def __init__(
         self,
         q: float = 0.7,
@@ -243,6 +247,7 @@ class SmoothSVMLqLoss(LossModule):
     gradient: Gradient
     return_topk_hits: bool
 
+    @explained
     def __init__(
         self,
         k: int = 5,

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from triton_topk import arguments, functional, tensors
+from triton_topk.keywords import explained
 from triton_topk.labels import sum_of_weights
 from triton_topk.module import LossModule
 from triton_topk.options import Backend, Reduction
@@ -74,6 +75,7 @@ class TruncatedLqLoss(LossModule):
     truncation: float
     kept: Tensor
 
+    @explained
     def __init__(
         self,
         num_samples: int,
@@ -104,6 +106,7 @@ class TruncatedLqLoss(LossModule):
         # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
         self._looks: Tensor | None = None
 
+    @explained
     def forward(  # type: ignore[override] # the indices come before the normalizer
         self,
         scores: Tensor,
@@ -143,6 +146,7 @@ class TruncatedLqLoss(LossModule):
         loss = self._loss(scores, kept_labels, normalizer, truncation=None)
         return loss
 
+    @explained
     @torch.no_grad()
     def prune(self, scores: Tensor, labels: Tensor, indices: Tensor) -> None:
         """Keep those of the training samples `indices` that have p_y > truncation, and no others.

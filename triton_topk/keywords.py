@@ -1,0 +1,72 @@
+"""What a call is told about a keyword that is no argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Other losses' words for an argument: F.cross_entropy's, those of the authors' topk.svm and of implementations of Lq,
+# and the trainers'.
+_SAME = {
+    "input": "scores",
+    "logits": "scores",
+    "pred": "scores",
+    "x": "scores",
+    "target": "labels",
+    "targets": "labels",
+    "y": "labels",
+    "alpha": "margin",
+    "temperature": "tau",
+    "k": "truncation",
+    "trainset_size": "num_samples",
+    "indexes": "indices",
+    "num_items_in_batch": "normalizer",
+    "size_average": "reduction",
+    "reduce": "reduction",
+}
+_NONE = {
+    "label_smoothing": "labels are class indices",
+    "smoothing": "labels are class indices",
+    "n_classes": "the scores have the classes",
+    "num_classes": "the scores have the classes",
+}
+# The two methods of a module that take arguments, and what each is to the other.
+_OTHER = {"__init__": ("forward", "call"), "forward": ("__init__", "constructor")}
+
+
+def explained(function: F) -> F:
+    """The function, whose TypeError for an unknown keyword says what takes its place."""
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        # not looked at beforehand, so that right calls do not wait for it
+        try:
+            return function(*args, **options)
+        except TypeError:
+            known = signature(function).parameters
+            unknown = next((word for word in options if word not in known), None)
+            if unknown is None:
+                raise
+            raise TypeError(_message(unknown, function, *args)) from None
+
+    return cast(F, call)
+
+
+def _message(word: str, function: Callable[..., Any], *args: Any) -> str:
+    name, known = function.__name__, list(signature(function).parameters)
+    advice = f"expected one of {', '.join(x for x in known if x != 'self')}"
+    if _SAME.get(word) in known:
+        advice = f"use {_SAME[word]}"
+    elif word in _NONE:
+        advice = f"there is none, since {_NONE[word]}"
+    elif name in _OTHER:
+        other, what = _OTHER[name]
+        if word in signature(getattr(type(args[0]), other)).parameters:
+            advice = f"give it to the {what}"
+    if known[0] == "self":
+        name = f"{type(args[0]).__name__}.{name}"
+    return f"{name}() got an unexpected keyword argument '{word}': {advice}"

@@ -21,7 +21,7 @@ _SAME = {
     "y": "labels",
     "alpha": "margin",
     "temperature": "tau",
-    "k": "truncation",
+    "k": "truncation",  # the threshold of a truncated loss
     "trainset_size": "num_samples",
     "indexes": "indices",
     "num_items_in_batch": "normalizer",

@@ -13,6 +13,10 @@ from triton_topk.pruning import TruncatedLqLoss
 __all__ = ["HardSVMLoss", "LqLoss", "SmoothSVMLoss", "SmoothSVMLqLoss", "TruncatedLqLoss"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class SmoothSVMLoss(LossModule):
     r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 

@@ -198,6 +198,14 @@ def test_minus_100_is_no_class_when_something_else_is_ignored(loss):
         loss(random_scores(3, 11), torch.tensor([0, -1, -100]), ignore_index=-1)
 
 
+@every_loss
+def test_a_module_says_the_same_of_what_was_set_since(loss):
+    module = loss.module()
+    module.reduction = "avg"
+    with pytest.raises(ValueError, match=r"^reduction .*'avg'"):
+        module(SCORES, LABELS)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_default_k_that_is_too_large(name):
     with pytest.raises(ValueError, match=r"k .*1 <= k < C=5, got k=5 \(the default\)$"):

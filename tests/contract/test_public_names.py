@@ -30,6 +30,7 @@ def test_dir_shows_what_is_public() -> None:
     assert [name for name in dir(triton_topk) if not name.startswith("__")] == public
     for name in dir(triton_topk):
         assert hasattr(triton_topk, name)
+    assert dir(nn) == nn.__all__
 
 
 @every_public_loss

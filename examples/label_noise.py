@@ -93,7 +93,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--length", type=positive, help="of each training: updates (digits) or epochs (image files)"
     )
     parser.add_argument("--workers", type=positive, help="processes for the digits; one per core")
-    parser.add_argument("--out", type=Path, default=Path("reports"))
+    parser.add_argument("--out", type=Path, default=Path("build/reports"))
     parser.add_argument("--cache", type=Path, help="of finished runs; OUT/.label-noise-cache")
     args = parser.parse_args(arguments)
     if 0 in args.fractions:

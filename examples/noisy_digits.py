@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--noise-rates", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--seeds", type=int, default=5, help="how many; at least 2 for a spread")
     parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--out", type=Path, default=Path("reports"))
+    parser.add_argument("--out", type=Path, default=Path("build/reports"))
     args = parser.parse_args()
 
     jobs = list(product(args.noise_rates, LOSSES, GRID))
@@ -193,6 +193,7 @@ def main() -> None:
     console.print(tabulate(results, args.noise_rates))
     lines = console.export_text().splitlines()
     (args.out / "noisy-digits.md").write_text("\n".join(map(str.rstrip, lines)) + "\n")
+    print(f"The table and a figure are in {args.out}/: noisy-digits.md, noisy-digits.png.")
 
 
 if __name__ == "__main__":

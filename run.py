@@ -1,0 +1,59 @@
+"""python3 run.py TASK ...  runs a task with nothing but Python 3.11 or newer; what follows goes to its last command.
+
+The first time, this installs pinned versions into .venv: some minutes, 3 GB of disk, with an NVIDIA driver 9 GB.
+"""
+
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+CHECKS = "-m ruff check; -m ruff format --check; -m mypy; -m pytest --all"
+TASKS = {  # what it does, the extra that it needs, what Python runs
+    "example": ("compares losses on digits, 2 minutes", "examples", "examples/noisy_digits.py"),
+    "test": ("runs the tests, 4 minutes", "test", "-m pytest"),
+    "check": ("runs linters and all tests, 10 minutes", "dev", CHECKS),
+}
+
+
+def run(*command):
+    if status := subprocess.call(command, cwd=ROOT):
+        sys.exit(status)
+
+
+def install(extra):
+    pinned = "".join((ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
+    installed = VENV / f"{extra}-installed"
+    if installed.exists() and installed.read_text() == pinned:
+        return
+    print(__doc__.split("\n\n")[1], flush=True)
+    run(sys.executable, "-m", "venv", VENV)
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    pip += ["-c", "constraints.txt"]
+    driver = shutil.which("nvidia-smi")
+    no_gpu = driver is None or subprocess.call(driver, stdout=subprocess.DEVNULL) != 0
+    if sys.platform == "linux" and no_gpu:  # the default index has a CUDA build
+        try:
+            urllib.request.urlopen(f"{CPU_BUILDS}/torch/", timeout=10).close()
+            run(*pip, "torch", "--index-url", CPU_BUILDS)
+        except OSError as error:
+            print(f"PyTorch is that of the default index; {CPU_BUILDS}: {error}", flush=True)
+    run(*pip, "-e", f".[{extra}]")
+    installed.write_text(pinned)
+
+
+if __name__ == "__main__":
+    task, *arguments = sys.argv[1:] or [""]
+    if task not in TASKS or sys.version_info < (3, 11):
+        sys.exit("\n".join([__doc__, *(f"    {task:8} {TASKS[task][0]}" for task in TASKS)]))
+    about, extra, commands = TASKS[task]
+    print(f"{task}: {about} on two cores.", flush=True)
+    install(extra)
+    *others, last = (command.split() for command in commands.split("; "))
+    for command in [*others, last + arguments]:
+        run(PYTHON, *command)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+
+# Tests run beside each other: a process has one thread, and so have the processes that it starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -14,6 +18,37 @@ from triton_topk import backends
 # Kernels run in Triton's interpreter only where it was asked for before Triton was imported:
 # test_interpreter.py runs these in a process of their own.
 collect_ignore = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["interpreted"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the exhaustive tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    if config.getoption("all"):
+        return
+    seen: Counter[object] = Counter()  # cases of each function
+    chosen, left_out = [], []
+    for item in items:
+        (chosen if _runs_always(item, seen[item.function]) else left_out).append(item)
+        seen[item.function] += 1
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
+def _runs_always(item: pytest.Function, number: int) -> bool:
+    """Whether a test, or this case of it, is not for --all only.
+
+    Of a cross of parameters, diagonals are always run: there each value of a parameter meets some of another's.
+    """
+    exhaustive = item.get_closest_marker("exhaustive")
+    if exhaustive is None or "one_in" not in exhaustive.kwargs:
+        return exhaustive is None
+    diagonal = 0
+    for parameter in reversed(list(item.iter_markers("parametrize"))):
+        number, place = divmod(number, len(parameter.args[1]))
+        diagonal += place
+    return diagonal % exhaustive.kwargs["one_in"] == 0
 
 
 @pytest.fixture

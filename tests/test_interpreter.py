@@ -6,6 +6,5 @@ from interpreting import pass_in_the_interpreter
 pytest.importorskip("triton", reason="the kernels need Triton, which is not installed")
 
 
-def test_kernels_in_the_interpreter() -> None:
-    # pytest-benchmark warns that it measures nothing beside other processes
-    assert pass_in_the_interpreter("tests/interpreted", "-n", "auto", "-p", "no:benchmark")
+def test_kernels_in_the_interpreter(pytestconfig: pytest.Config) -> None:
+    assert pass_in_the_interpreter(pytestconfig, "tests/interpreted")

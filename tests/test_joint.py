@@ -55,6 +55,7 @@ def assert_sum_of_both(
     assert torch.equal(gradient.isnan(), expected.isnan())
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("gradient", ["exact", "taylor"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 13), (5, 6), (5, 24), (16, 64), (60, 70)])

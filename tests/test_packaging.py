@@ -68,6 +68,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.mark.exhaustive
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     files = contents(wheel)
     about = {name for name in files if ".dist-info/" in name}
@@ -81,6 +82,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {Path(name).name for name in about} == {"METADATA", "WHEEL", "LICENSE", "RECORD"}
 
 
+@pytest.mark.exhaustive
 def test_the_wheel_is_also_built_from_the_sdist(wheel: Path, tmp_path: Path) -> None:
     with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -88,6 +90,7 @@ def test_the_wheel_is_also_built_from_the_sdist(wheel: Path, tmp_path: Path) -> 
     assert contents(build(source, "wheel", tmp_path / "wheel")) == contents(wheel)
 
 
+@pytest.mark.exhaustive
 def test_the_wheel_installs_and_imports(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+pytestmark = pytest.mark.exhaustive
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # To import a framework takes ten times as long as to run its example.
 RUN = """
@@ -54,6 +54,8 @@ def test_the_loss_falls(example: str, tmp_path: Path) -> None:
 
 
 def test_a_step_of_several_batches_is_that_of_one(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
     output = run(
         "hugging_face_trainer",
         tmp_path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -19,15 +18,11 @@ if TYPE_CHECKING:
 @contextmanager
 def processes() -> Iterator[ProcessPoolExecutor]:
     """Processes where Triton compiles, even if it interprets in this one.  What has not begun at the end is left."""
-    with (
-        tempfile.TemporaryDirectory() as cache,
-        ProcessPoolExecutor(
-            min(2, os.cpu_count() or 1),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_prepare,
-            initargs=(cache,),
-        ) as pool,
-    ):
+    with ProcessPoolExecutor(
+        min(2, os.cpu_count() or 1),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_compile_for_real,
+    ) as pool:
         yield pool
         pool.shutdown(cancel_futures=True)
 
@@ -43,10 +38,9 @@ def compiling(
         yield {job: pool.submit(_compile, *job) for job in in_order}
 
 
-def _prepare(cache: str) -> None:
+def _compile_for_real() -> None:
     """Before Triton is imported."""
     os.environ.pop("TRITON_INTERPRET", None)
-    os.environ["TRITON_CACHE_DIR"] = cache
 
 
 def _compile(case: Case, architecture: str) -> list[Entry]:

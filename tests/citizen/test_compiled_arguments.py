@@ -53,6 +53,7 @@ class Compiled:
         torch.testing.assert_close(*results)
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 def test_a_normalizer_that_is_a_tensor(loss: Loss) -> None:
     compiled = Compiled(loss)
@@ -61,6 +62,7 @@ def test_a_normalizer_that_is_a_tensor(loss: Loss) -> None:
     assert compiled.graphs == 1
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("kind", [int, float])
 def test_a_normalizer_that_is_another_number_in_every_step(
@@ -73,6 +75,7 @@ def test_a_normalizer_that_is_another_number_in_every_step(
     assert compiled.graphs <= 2
 
 
+@pytest.mark.exhaustive(one_in=2)
 @with_margin
 @pytest.mark.parametrize("margin", MARGINS)
 def test_margins(loss: Loss, margin: str) -> None:
@@ -90,6 +93,7 @@ def test_a_margin_that_is_a_buffer(loss: Loss) -> None:
     assert compiled.graphs == 1
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_hits(loss: Loss, reduction: str) -> None:
@@ -112,6 +116,7 @@ def test_accuracy_in_the_graph(loss: Loss) -> None:
     assert compiled.graphs == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
 @each([Loss("smooth_svm", k=3)])
 def test_with_inductor(loss: Loss) -> None:

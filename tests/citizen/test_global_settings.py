@@ -56,6 +56,7 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
+@pytest.mark.exhaustive(one_in=4)
 @each([*variants(5), Loss("smooth_svm", k=60), *with_margins(5, MARGIN)])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings(loss: Loss, name: str) -> None:

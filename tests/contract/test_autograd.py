@@ -46,6 +46,7 @@ OF_EVERY_SIZE = [
 ]
 
 
+@pytest.mark.exhaustive(one_in=5)
 @poisoned
 @pytest.mark.parametrize(("loss", "n"), OF_EVERY_SIZE, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -80,6 +81,7 @@ DIFFERENTIABLE = [
 ]
 
 
+@pytest.mark.exhaustive(one_in=3)
 @poisoned
 @pytest.mark.parametrize(("loss", "n"), DIFFERENTIABLE, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)

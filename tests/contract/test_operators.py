@@ -46,6 +46,7 @@ MARGINS = torch.linspace(0.1, 1, 11).expand(5, 11)
 IDS = [inputs[0] for inputs in INPUTS]
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("requires_grad", [False, True])
@@ -57,6 +58,7 @@ def test_loss(inputs, normalized, requires_grad):
     torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
 
 
+@pytest.mark.exhaustive(one_in=2)
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
 def test_loss_with_gradient(inputs, normalized):
@@ -66,6 +68,7 @@ def test_loss_with_gradient(inputs, normalized):
     torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("expanded", [False, True])

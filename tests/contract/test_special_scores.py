@@ -155,6 +155,7 @@ def test_exactly_k_others_left(loss):
     assert (gradient[:, 3 + k : 29] == 0).all()
 
 
+@pytest.mark.exhaustive(one_in=5)
 @each(variants(1, 3, 10))
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -10,11 +10,20 @@ from profiles import examples
 
 from triton_topk.backends import FUSED_MAX_K
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # as in tests/interpreted/test_kernels.py
+    pytest.mark.usefixtures("many_rows"),
+]
 
-# As in tests/interpreted/test_kernels.py.
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.usefixtures("many_rows")
-@examples(120)
+
+@examples(40)
 @given(calls(largest_k=FUSED_MAX_K))
 def test_any_call_of_a_kernel(call: Call) -> None:
+    check(call, "triton")
+
+
+@pytest.mark.exhaustive
+@examples(80)
+@given(calls(largest_k=FUSED_MAX_K))
+def test_more_calls_of_a_kernel(call: Call) -> None:
     check(call, "triton")

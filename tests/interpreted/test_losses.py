@@ -75,6 +75,7 @@ def test_lq_of_streamed_rows_against_the_truth(q: float, monkeypatch: pytest.Mon
     assert_promised(cases(60), q, backend="triton")
 
 
+@pytest.mark.exhaustive(one_in=2)
 @pytest.mark.parametrize("layout", [None, *LAYOUTS])
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_every_layout(loss: Loss, layout: str | None) -> None:
@@ -82,10 +83,9 @@ def test_every_layout(loss: Loss, layout: str | None) -> None:
     torch.manual_seed(0)
     for n in (6, 70):
         scores = torch.randn(7, n) * 3
+        scores[4:] = scores[4:].round()  # ties everywhere
         labels = torch.randint(n, (7,))
         assert_same(scores, labels, loss, config)
-        # ties everywhere
-        assert_same(scores.round(), labels, loss, config)
         assert_same(scores.double(), labels, loss, config)
 
 

@@ -44,6 +44,7 @@ def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor
     return scores, labels
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_hits(loss: Loss, layout: str) -> None:

@@ -73,6 +73,7 @@ def finished(out):
     return cache.read_text().splitlines() if cache.exists() else []
 
 
+@pytest.mark.exhaustive
 def test_a_killed_command_goes_on_where_it_was(tmp_path):
     arguments = [sys.executable, COMMAND, *SHORT.split(), tmp_path]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
@@ -115,6 +116,7 @@ def test_wrong_arguments_are_refused(wrong, capsys):
     assert re.search(rf"error: .*{wrong.split()[0]}: ", capsys.readouterr().err)
 
 
+@pytest.mark.exhaustive
 def test_image_files_go_through_the_same_command(tmp_path, monkeypatch):
     write_cifar100(tmp_path, n=100)
     command = load_command()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.mutation.mutants import KERNELS, MUTANTS, Mutant
 from tests.mutation.page import render
+from tests.mutation.trial import Outcome
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.file}: {m.original}")
@@ -23,7 +24,13 @@ def test_each_mutant_is_another() -> None:
 
 
 def test_the_page_tells_survivors() -> None:
-    page = render([(MUTANTS[0], "test_x.py::test_y"), (MUTANTS[1], None)])
-    assert "Of 2 mutants 1 are caught." in page
+    found = [
+        Outcome("test_x.py::test_y", True),
+        Outcome("test_z.py::test_z", False),
+        Outcome(None, False),
+    ]
+    page = render(list(zip(MUTANTS, found, strict=False)))
+    assert "Of 3 mutants 2 are caught, 1 of them without `--all`." in page
     assert page.count("**survives**") == 1
     assert "| test_x.py::test_y |" in page
+    assert "| test_z.py::test_z `--all` |" in page

@@ -2,7 +2,8 @@
 
 python -m tests.mutation
 
-Runs the tests in Triton's interpreter on a copy of the package for each mutant, two at a time, until the first fails.
+Runs the tests in Triton's interpreter on a copy of the package for each mutant, two at a time, until the first fails:
+those that are run by default, then all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tests.mutation.mutants import MUTANTS
 from tests.mutation.page import render, row
-from tests.mutation.trial import check_clean, failing_test
+from tests.mutation.trial import check_clean, outcome
 
 _PAGE = Path("reports/mutants.md")
 
@@ -27,9 +28,9 @@ def main() -> None:
     check_clean()
     outcomes = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for mutant, test in zip(MUTANTS, pool.map(failing_test, MUTANTS), strict=True):
-            outcomes.append((mutant, test))
-            print(row(mutant, test), flush=True)  # noqa: T201
+        for mutant, found in zip(MUTANTS, pool.map(outcome, MUTANTS), strict=True):
+            outcomes.append((mutant, found))
+            print(row(mutant, found), flush=True)  # noqa: T201
     if write_page:
         _PAGE.write_text(render(outcomes))
 

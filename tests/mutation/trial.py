@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from tests.mutation.mutants import Mutant
 
@@ -18,23 +19,28 @@ _NEEDED = ("triton_topk", "tests", "pyproject.toml")
 _LIMIT = 3600
 
 
+class Outcome(NamedTuple):
+    test: str | None  # the first that fails on the mutant; None: it survives
+    by_default: bool  # whether that test is run without --all
+
+
 def check_clean() -> None:
     """RuntimeError if a test fails without a mutant, of which nothing could be learned."""
     with TemporaryDirectory() as name:
         root = _copy_to(Path(name))
-        failed = _first_failure(root, *_ALL)
+        failed = _first_failure(root, "--all", *_ALL)
     if failed is not None:
         raise RuntimeError(f"without any mutant {failed} fails")
 
 
-def failing_test(mutant: Mutant) -> str | None:
-    """The first test that fails on the mutant; None: it survives."""
+def outcome(mutant: Mutant) -> Outcome:
     with TemporaryDirectory() as name:
         root = _copy_to(Path(name))
         mutant.apply(root)
         # one pytest would take all in the order of the directory
         first = _first_failure(root, f"tests/interpreted/{mutant.first}")
-        return first or _first_failure(root, *_ALL)
+        default = first or _first_failure(root, *_ALL)
+        return Outcome(default or _first_failure(root, "--all", *_ALL), default is not None)
 
 
 def _copy_to(root: Path) -> Path:
@@ -50,7 +56,18 @@ def _first_failure(root: Path, *tests: str) -> str | None:
     try:
         # started there, the package is the copy, whatever is installed
         finished = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-n0",
+                "-x",
+                "-q",
+                "-rfE",
+                "-p",
+                "no:cacheprovider",
+                *tests,
+            ],
             env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)},
             cwd=root,
             check=False,

@@ -4,7 +4,7 @@ Trains networks with cross-entropy, the mean absolute error, the generalised cro
 truncated form with pruning, the smooth top-k SVM and the sum of Lq and smooth SVM: on scikit-learn's
 digits and on pairs of them by default, less than half an hour on two cores, or on image files that
 you have (`--data cifar10 --root DIR`), with the papers' recipe. Writes tables and figures to
-reports/label-noise.md. Finished runs are kept: start a killed command again and it goes on.
+build/reports/label-noise.md. Finished runs are kept: start a killed command again and it goes on.
 """
 
 import argparse

@@ -1,0 +1,114 @@
+"""run.py: what it installs, from where, and that it does so once."""
+
+from __future__ import annotations
+
+import io
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A copy in a project without an environment, whose name has a space."""
+    project = tmp_path / "a project"
+    project.mkdir()
+    for name in ("run.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, project)
+    return project / "run.py"
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is run, without running it.  There is no NVIDIA driver."""
+    found: list[list[str]] = []
+
+    def call(command: tuple[object, ...], **_: Any) -> int:
+        found.append([str(part) for part in command])
+        if "venv" in command:
+            Path(str(command[-1])).mkdir(exist_ok=True)
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO())
+    return found
+
+
+def run(script: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def installed(commands: list[list[str]]) -> list[list[str]]:
+    """What pip is told after its own options."""
+    return [c[c.index("constraints.txt") + 1 :] for c in commands if "pip" in c]
+
+
+CPU = ["torch", "--index-url", "https://download.pytorch.org/whl/cpu"]
+EXAMPLE = ["-e", ".[examples]"]
+
+
+def test_the_first_run_installs_and_the_next_does_not(script, commands, monkeypatch):
+    run(script, monkeypatch, "example", "--seeds", "2")
+    assert installed(commands) == [CPU, EXAMPLE]
+    assert commands[-1][1:] == ["examples/noisy_digits.py", "--seeds", "2"]
+    commands.clear()
+    run(script, monkeypatch, "example")
+    assert [command[1:] for command in commands] == [["examples/noisy_digits.py"]]
+
+
+def test_other_versions_are_installed(script, commands, monkeypatch):
+    run(script, monkeypatch, "example")
+    with script.with_name("constraints.txt").open("a") as file:
+        file.write("six==1.17.0\n")
+    commands.clear()
+    run(script, monkeypatch, "example")
+    assert installed(commands) == [CPU, EXAMPLE]
+
+
+def test_a_driver_is_served_by_the_default_index(script, commands, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    run(script, monkeypatch, "example")
+    assert ["/usr/bin/nvidia-smi"] in commands
+    assert installed(commands) == [EXAMPLE]
+
+
+def test_without_the_cpu_builds_the_default_index_is_taken(script, commands, monkeypatch, capsys):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    run(script, monkeypatch, "example")
+    assert installed(commands) == [EXAMPLE]
+    assert "no route to host" in capsys.readouterr().out
+
+
+def test_a_command_that_fails_ends_all(script, commands, monkeypatch):
+    monkeypatch.setattr(subprocess, "call", lambda *_, **__: 3)
+    with pytest.raises(SystemExit) as ended:
+        run(script, monkeypatch, "check")
+    assert ended.value.code == 3
+
+
+def test_tasks_are_listed_and_have_what_they_need(script, monkeypatch):
+    with pytest.raises(SystemExit) as ended:
+        run(script, monkeypatch)
+    tasks = runpy.run_path(str(script))["TASKS"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for task, (about, extra, _) in tasks.items():
+        assert task in str(ended.value)
+        assert about in str(ended.value)
+        assert extra in extras

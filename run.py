@@ -1,6 +1,6 @@
 """python3 run.py TASK ...  runs a task with nothing but Python 3.11 or newer; what follows goes to its last command.
 
-The first time, this installs pinned versions into .venv: some minutes, 3 GB of disk, with an NVIDIA driver 7 GB.
+The first time, this installs pinned versions into .venv: some minutes, 3 GB of disk, 6 with PyTorch's CUDA build.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def install(extra):
             urllib.request.urlopen(f"{CPU_BUILDS}/torch/", timeout=10).close()
             run(*pip, "torch", "--index-url", CPU_BUILDS)
         except OSError as error:
-            print(f"PyTorch is that of the default index; {CPU_BUILDS}: {error}", flush=True)
+            print(f"PyTorch's build is the default index's; {CPU_BUILDS}: {error}", flush=True)
     run(*pip, "-e", f".[{extra}]")
     installed.write_text(pinned)
 

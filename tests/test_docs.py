@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -38,7 +37,6 @@ def build(builder: str, doctrees: Path, out: Path) -> None:
             out,
         ],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,
     )
 

@@ -51,8 +51,8 @@ def test_help_has_the_formula_its_source_and_the_errors(loss: Callable[..., Any]
     assert re.search("^(Returns, r|Call, r|R)aises:", text, re.MULTILINE)
 
 
-@every_public_loss
-def test_the_constructor_is_documented(loss: Callable[..., Any]) -> None:
-    if inspect.isclass(loss):
-        assert "checked" in (inspect.getdoc(loss.__init__) or "")
-        assert "normalizer:" in (inspect.getdoc(loss.forward) or "")
+@pytest.mark.parametrize("name", nn.__all__)
+def test_the_constructor_and_the_call_of_a_module_are_documented(name: str) -> None:
+    module = getattr(nn, name)
+    assert "checked" in (inspect.getdoc(module.__init__) or "")
+    assert "normalizer:" in (inspect.getdoc(module.forward) or "")

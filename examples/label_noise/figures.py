@@ -80,6 +80,13 @@ def plot(
             )
 
 
+def accuracy_over(results: Mapping[Result, Tensor], images: str) -> str:
+    """What the points and bars of a figure are."""
+    seeds = len(next(iter(results.values())))
+    spread = f"mean ± 1 s.d., {seeds} seeds" if seeds > 1 else "1 seed"
+    return f"accuracy on {images} (%), {spread}"
+
+
 def against_noise(
     results: Mapping[Result, Tensor], task: str, title: str, top: int, rates: Sequence[float]
 ) -> Figure:
@@ -97,7 +104,7 @@ def against_noise(
         ax.set_title(f"{kind} noise, {regime}", loc="left", fontsize="medium")
     figure.suptitle(title)
     figure.supxlabel("training labels redrawn (%)")
-    figure.supylabel("accuracy on clean test images (%)")
+    figure.supylabel(accuracy_over(results, "clean test images"))
     return figure
 
 
@@ -122,5 +129,5 @@ def against_fraction(
             ax.minorticks_off()
             ax.set_title(title, loc="left", fontsize="medium")
     figure.supxlabel("part of the training set used (%, logarithmic)")
-    figure.supylabel("accuracy on test images (%)")
+    figure.supylabel(accuracy_over(results, "test images"))
     return figure

@@ -1,11 +1,12 @@
 """What is run, chosen and shown."""
 
 import re
+from itertools import product
 
 import pytest
 import torch
 from label_noise import runs, selection
-from label_noise.figures import spread
+from label_noise.figures import against_fraction, against_noise, spread
 from label_noise.losses import CROSS_ENTROPY, LOSSES
 from label_noise.presets import PRESETS, ImageRecipe, SmallRecipe, shortened
 from label_noise.report import noise_table
@@ -40,6 +41,21 @@ def test_significant_differences_are_marked():
     assert re.search(r"\| MAE +\| 77\.0 ± 1\.\d ↓ ", table)
     assert re.search(r"\| Lq +\| \*\*83\.0 ± 1\.\d\*\* ↑ ", table)
     assert re.search(r"\| joint +\| 80\.0 ± 1\.\d +\|", table)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(5, "mean ± 1 s.d., 5 seeds"), (1, "1 seed")])
+def test_figures_say_what_their_bars_are(seeds, said):
+    accuracies = torch.linspace(80, 84, seeds)
+    conditions = [*runs.noisy("digits", [0, 0.4]), Condition("digits", fraction=0.5)]
+    results = {
+        selection.Result(*of): accuracies
+        for of in product(conditions, LOSSES, selection.TOPS, selection.REGIMES)
+    }
+    for figure in (
+        against_noise(results, "digits", "title", 0, [0, 0.4]),
+        against_fraction(results, {"digits": ["top-1", "top-3"]}, [0.5, 1]),
+    ):
+        assert figure.get_supylabel().endswith(f"test images (%), {said}")
 
 
 def test_names_of_lines_keep_their_distance():

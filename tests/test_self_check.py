@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,15 +19,33 @@ from torch import Tensor
 from torch.utils import collect_env
 
 import triton_topk
-from triton_topk.check import accuracy, environment
+from triton_topk.check import accuracy, environment, speed
 from triton_topk.check.command import main
 
+ROOT = Path(__file__).parents[1]
 LOSSES = ("hard_svm", "smooth_svm", "lq_loss", "smooth_svm_lq")
 
 
-def test_command() -> None:
+WITHOUT_NUMPY = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "numpy":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_command(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_NUMPY)  # which Python runs first
     done = subprocess.run(
-        [sys.executable, "-m", "triton_topk"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "triton_topk"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
@@ -36,7 +58,40 @@ def test_command() -> None:
     for dtype in ("float32", "bfloat16", "float16", "float64"):
         assert dtype in sections
     assert "times F.cross_entropy" in timed
+    assert (
+        "taylor: the paper's approximation, its gradient may be off by 3e-03 at k = 1" in sections
+    )
+    assert len(re.findall(r"(?m)^(?:F\.|\w+\().* \d+%$", timed)) == 7  # spreads
     assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+def test_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "triton_topk", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m triton_topk")
+    assert "float32" not in done.stdout
+
+
+def test_losses_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    called: list[int] = []
+
+    def call(which: int) -> None:
+        nonlocal now
+        called.append(which)
+        slow = 50 if called.count(which) < speed.CALLS * speed.ROUNDS / 2 else 1
+        now += (1 + which) * slow
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    found = speed.in_turns([partial(call, which) for which in range(3)], torch.device("cpu"))
+
+    assert called[:3] == [0, 1, 2]  # where there is something to compile
+    turn = [which for which in range(3) for _ in range(speed.CALLS)]
+    assert called[3:] == turn * speed.ROUNDS
+    assert [min(seconds) for seconds in found] == pytest.approx([1, 2, 3])
+    assert [max(seconds) for seconds in found] == pytest.approx([50, 100, 150])
 
 
 def wrong_value(loss: Tensor, scores: Tensor) -> Tensor:

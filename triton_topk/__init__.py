@@ -1,5 +1,11 @@
 """Loss functions for top-k classification and noisy labels, as fused Triton kernels."""
 
+import sys
+import warnings
+
+if sys.argv[0] == "-m":  # `python -m triton_topk`, whose output begins with what is installed
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")
+
 from triton_topk import nn as nn
 from triton_topk.functional import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
 

@@ -20,6 +20,8 @@ def _name(dtype: torch.dtype) -> str:
 
 
 HEADER = _LINE.format("", "", *map(_name, _DTYPES))
+_BOUNDS = [f"{x.approximation:.0e} at k = {x.k}" for x in losses(*KS) if x.approximation]
+TAYLOR = f"taylor: the paper's approximation, its gradient may be off by {', '.join(_BOUNDS)}"
 
 
 @dataclass(frozen=True)

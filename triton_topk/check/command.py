@@ -22,6 +22,7 @@ def main() -> int:
     for row in accuracy.rows(device):
         print(row.line, flush=True)  # on a GPU, kernels are compiled in between
         rows.append(row)
+    print(accuracy.TAYLOR)
     for obstacle in dict.fromkeys(row.obstacle for row in rows if row.obstacle):
         print(f"eager: triton {obstacle}")
     failures = [failure for row in rows for failure in row.failures]
@@ -34,7 +35,11 @@ def main() -> int:
         print(f"{len(failures)} checks failed.")
         return 1
 
-    print(f"\nForward and backward of {speed.ROWS} x {speed.CLASSES} scores, float32\n", flush=True)
+    print(
+        f"\nForward and backward of {speed.ROWS} x {speed.CLASSES} scores, float32: the least of "
+        f"{speed.ROUNDS} rounds, in turns\n",
+        flush=True,
+    )
     print(*speed.table(device), sep="\n")
     print(f"\nEvery loss is right. {time.perf_counter() - start:.0f} seconds.")
     return 0

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.benchmark import Timer
 
 from triton_topk.check.losses import losses
 
 ROWS, CLASSES, K = 256, 1000, 5
-_SECONDS = 0.3  # for each
+ROUNDS, CALLS = 20, 5
+_LINE = "{:37}{:>8}{:>24}{:>14}"
 
 
 def table(device: torch.device) -> Iterator[str]:
     generator = torch.Generator(device).manual_seed(0)
-    scores = torch.randn(ROWS, CLASSES, generator=generator, device=device)
+    scores = torch.randn(ROWS, CLASSES, generator=generator, device=device).requires_grad_()
     labels = torch.randint(CLASSES, (ROWS,), generator=generator, device=device)
-    seconds = partial(_seconds, scores=scores.requires_grad_(), labels=labels)
+    timed: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"F.cross_entropy": F.cross_entropy}
+    timed |= {str(loss): loss for loss in losses(K)}
 
-    base = seconds(F.cross_entropy)
-    yield f"{'':37}{'ms':>8}{'times F.cross_entropy':>24}"
-    yield f"{'F.cross_entropy':37}{1e3 * base:8.3g}{1:24}"
-    for loss in losses(K):
-        own = seconds(loss)
-        yield f"{loss!s:37}{1e3 * own:8.3g}{own / base:24.3g}"
+    def call(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(loss(scores, labels), scores)
+
+    found = in_turns([call(loss) for loss in timed.values()], device)
+    yield _LINE.format("", "ms", "times F.cross_entropy", "IQR / median")
+    base = min(found[0])
+    for name, seconds in zip(timed, found, strict=True):
+        least = min(seconds)
+        low, median, high = statistics.quantiles(seconds, n=4)
+        yield _LINE.format(
+            name, f"{1e3 * least:.3g}", f"{least / base:.3g}", f"{(high - low) / median:.0%}"
+        )
 
 
-def _seconds(loss: Callable[[Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor) -> float:
-    def step() -> None:
-        torch.autograd.grad(loss(scores, labels), scores)
+def in_turns(calls: Sequence[Callable[[], object]], device: torch.device) -> list[list[float]]:
+    """Seconds of each in every round, so that what slows the machine for a while slows all of them."""
+    found: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()  # compiles what there is to compile
+    for _ in range(ROUNDS):
+        for call, seconds in zip(calls, found, strict=True):
+            start = _now(device)
+            for _ in range(CALLS):
+                call()
+            seconds.append((_now(device) - start) / CALLS)
+    return found
 
-    step()  # compiles what there is to compile
-    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=_SECONDS).median
+
+def _now(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

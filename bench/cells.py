@@ -21,8 +21,8 @@ class Plan:
     n_of_batch: int
     every_dtype: bool  # on all axes, not on that of n alone
 
-    def is_in_n(self, n: int, k: int | None, batch: int) -> bool:
-        return n in self.n and k in (K, None) and batch == self.scores // n
+    def is_in_n(self, n: int, k: int, batch: int) -> bool:
+        return n in self.n and k == K and batch == self.scores // n
 
     def shapes(self) -> Iterator[tuple[int, int, int]]:
         """(n, k, batch), each once."""
@@ -32,19 +32,15 @@ class Plan:
         yield from dict.fromkeys(in_n + in_k + in_batch)
 
     def cells(self, dtypes: tuple[str, ...]) -> Iterator[Cell]:
-        """Implementations of the same thing one after the other, so that they meet the same machine.
-
-        Forward alone is measured along n; along k what has one.
-        """
+        """Forward alone is measured along n; along k ours that have one, beside all others."""
         for n, k, batch in self.shapes():
             in_n = self.is_in_n(n, k, batch)
             works = (FORWARD, BOTH) if in_n else (BOTH,)
             for dtype in dtypes if in_n or self.every_dtype else dtypes[:1]:
                 for work in works:
-                    for implementation in IMPLEMENTATIONS.values():
-                        if implementation.has_k or k == K:
-                            own_k = k if implementation.has_k else None
-                            yield Cell(implementation.name, n, own_k, batch, dtype, work)
+                    for name, implementation in IMPLEMENTATIONS.items():
+                        if k == K or implementation.has_k or not implementation.ours:
+                            yield Cell(name, n, k, batch, dtype, work)
 
 
 GPU = Plan(

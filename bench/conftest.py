@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import asdict
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -13,11 +16,15 @@ import torch
 
 from bench import machine
 from bench.cells import CPU, GPU, TINY, Plan
+from bench.contest import Outcome, hold
+from bench.load import Load
 from bench.precompile import precompile
-from bench.results import SIZES, Cell, as_json
-from bench.timing import Clock, DeviceClock, HostClock
+from bench.reporting import terminal
+from bench.results import SIZES, Cell, LeftOut, Run, read
 
-LEFT_OUT = pytest.StashKey[list[dict[str, Any]]]()
+LEFT_OUT = pytest.StashKey[list[LeftOut]]()
+LOAD = pytest.StashKey[Load]()
+RUN = pytest.StashKey[Run]()
 SEED = pytest.StashKey[int]()
 
 
@@ -39,8 +46,18 @@ def _dtypes(names: str) -> tuple[str, ...]:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The tests run in parallel, which pytest-xdist does by these options; measurements would disturb each other."""
+    config.option.numprocesses, config.option.dist = 0, "no"
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.option.benchmark_quiet = True  # its table has twice the columns of a terminal
+    config.option.benchmark_json = config.option.benchmark_json or Path("build/run.json")
+    config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)
     config.stash[LEFT_OUT] = []
+    config.stash[LOAD] = Load()
     config.stash[SEED] = secrets.randbits(31)  # fresh for every run
 
 
@@ -62,9 +79,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _name(cell: Cell) -> str:
-    k = "" if cell.k is None else f"-k{cell.k}"
     work = cell.work.replace(" ", "")
-    return f"{cell.implementation}-n{cell.n}{k}-b{cell.batch}-{cell.dtype}-{work}"
+    return f"{cell.implementation}-n{cell.n}-k{cell.k}-b{cell.batch}-{cell.dtype}-{work}"
 
 
 @pytest.fixture(scope="session")
@@ -83,20 +99,23 @@ def sizes(request: pytest.FixtureRequest) -> Plan:
 
 
 @pytest.fixture(scope="session")
-def kernels(request: pytest.FixtureRequest, device: torch.device) -> None:
-    """Our kernels for the cells of this run, compiled on all cores before the first is measured."""
+def outcome(
+    request: pytest.FixtureRequest, device: torch.device, seed: int, sizes: Plan
+) -> Callable[[Cell], Outcome]:
+    """What came of a cell; the first of a task has all that were selected measured."""
+    params = [getattr(item, "callspec", None) for item in request.session.items]
+    cells = [found.params["cell"] for found in params if found and "cell" in found.params]
+    by_task = defaultdict(list)
+    for cell in cells:
+        by_task[cell.task].append(cell)
     if device.type == "cuda":
-        items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-        cells = [item.callspec.params.get("cell") for item in items if hasattr(item, "callspec")]
-        precompile([cell for cell in cells if cell is not None])
+        precompile(cells)
 
+    @cache
+    def outcomes(task: Cell) -> dict[Cell, Outcome]:
+        return hold(by_task[task], sizes, seed, device)
 
-@pytest.fixture
-def clock(request: pytest.FixtureRequest, device: torch.device) -> Clock:
-    """The clock of the `benchmark` fixture, which a test names after this one."""
-    clock = DeviceClock() if device.type == "cuda" else HostClock()
-    request.node.add_marker(pytest.mark.benchmark(timer=clock.read))
-    return clock
+    return lambda cell: outcomes(cell.task)[cell]
 
 
 @pytest.fixture
@@ -104,7 +123,7 @@ def leave_out(request: pytest.FixtureRequest, cell: Cell) -> Callable[[str], NoR
     """Skips what cannot be measured and says so in the results."""
 
     def skip(why: str) -> NoReturn:
-        request.config.stash[LEFT_OUT].append({"cell": as_json(cell), "why": why})
+        request.config.stash[LEFT_OUT].append(LeftOut(cell, why))
         pytest.skip(why)
 
     return skip
@@ -115,7 +134,11 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     cpu = machine_info["cpu"]["brand_raw"]
     machine_info.clear()  # the name of the machine is nobody's business
-    machine_info["device"] = machine.describe(the_device(), cpu) | {"seed": config.stash[SEED]}
+    machine_info["device"] = machine.describe(the_device(), cpu) | {
+        "seed": config.stash[SEED],
+        "load_before": config.stash[LOAD].before,
+        "others": config.stash[LOAD].others(),
+    }
 
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
@@ -126,9 +149,21 @@ def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict
 def pytest_benchmark_update_json(
     config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
 ) -> None:
-    output_json["left_out"] = config.stash[LEFT_OUT]
+    output_json["left_out"] = [asdict(item) for item in config.stash[LEFT_OUT]]
     for benchmark in output_json["benchmarks"]:
         # said in extra_info, as text
         for key in ("params", "param", "options"):
             del benchmark[key]
-        del benchmark["stats"]["data"]  # of every round
+        del benchmark["stats"]["data"]  # of every call
+    config.stash[RUN] = read(output_json)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    run = config.stash.get(RUN, None)
+    for line in terminal.lines(run, config.stash[LEFT_OUT]):
+        terminalreporter.write_line(line)
+    if run:
+        file = config.option.benchmark_json
+        terminalreporter.write_line(f"Written, for `python -m bench.report`: {file}")

@@ -25,12 +25,12 @@ def precompile(cells: list[Cell]) -> None:
     n_processes = min(_MAX_PROCESSES, os.cpu_count() or 1)
     with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
         # the longest to compile first
-        for _ in pool.map(_run, sorted(each, key=lambda cell: -(cell.k or 0))):
+        for _ in pool.map(_run, sorted(each, key=lambda cell: -cell.k)):
             pass
 
 
 def _run(cell: Cell) -> None:
     device = torch.device("cuda")
     scores, labels = inputs(cell, 0, device)
-    Step(IMPLEMENTATIONS[cell.implementation].make(cell.n, cell.k or 1, device), scores, labels)()
+    Step(IMPLEMENTATIONS[cell.implementation].make(cell.n, cell.k, device), scores, labels)()
     torch.cuda.synchronize()

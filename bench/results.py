@@ -7,13 +7,14 @@ The file is pytest-benchmark's.  `extra_info` of a benchmark says what was measu
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 FORWARD = "forward"
 BOTH = "forward + backward"
 SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a score, by dtype
+MOST_SPREAD = 0.3
 
 
 @dataclass(frozen=True, order=True)
@@ -22,7 +23,7 @@ class Cell:
 
     implementation: str
     n: int
-    k: int | None  # None where the implementation has no k
+    k: int  # of the implementations beside it, where it has none itself
     batch: int
     dtype: str  # "float32", ...
     work: str  # FORWARD or BOTH
@@ -32,16 +33,31 @@ class Cell:
         """Bytes that must move: the scores read once, the gradient written once."""
         return self.batch * self.n * SIZES[self.dtype] * (2 if self.work == BOTH else 1)
 
+    @property
+    def task(self) -> Cell:
+        """What all implementations are given, one after the other in the same rounds."""
+        return replace(self, implementation="")
+
+
+def is_steady(spread: float, share: float) -> bool:
+    """What cannot be so was measured while the machine was busy with something else."""
+    return spread <= MOST_SPREAD and share <= 1
+
 
 @dataclass(frozen=True)
 class Measurement:
     cell: Cell
-    seconds: float  # median over the rounds
-    rounds: int
+    seconds: float  # median over the calls that were timed
+    spread: float  # interquartile range over the median
+    share: float  # of the bandwidth of a copy of the scores in the same rounds
     clock: str  # "host", "graph replay" or "events": what took the time
     extra_memory: int | None  # peak bytes beyond the scores and the gradient
     loss_error: float | None  # relative, against truth in float64
     gradient_error: float | None  # relative to the largest entry of a row
+
+    @property
+    def steady(self) -> bool:
+        return is_steady(self.spread, self.share)
 
 
 @dataclass(frozen=True)
@@ -52,10 +68,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Run:
-    """`machine`: name, kind ("cpu" or "cuda"), driver, l2_bytes, threads, versions {package: version}, seed.
+    """`machine`: name, kind ("cpu" or "cuda"), driver, l2_bytes, threads, versions {package: version}, seed, and how
+    busy it was: load_before, others.
 
-    `copies`: seconds of a copy by the bytes it moves, read and written.  `host`: seconds of host time of an eager
-    call, for each implementation, on a device with a queue of its own.
+    `host`: seconds of host time of an eager call, for each implementation, on a device with a queue of its own.
     """
 
     machine: dict[str, Any]
@@ -63,50 +79,32 @@ class Run:
     date: str
     measurements: list[Measurement]
     left_out: list[LeftOut]
-    copies: dict[int, float]
     host: dict[str, float]
-
-    @property
-    def copy_bandwidth(self) -> float:
-        """Bytes a second of the largest copy."""
-        size = max(self.copies)
-        return size / self.copies[size]
-
-
-def as_json(cell: Cell) -> dict[str, Any]:
-    return asdict(cell)
 
 
 def load(path: Path) -> Run:
-    content = json.loads(path.read_text())
+    return read(json.loads(path.read_text()))
+
+
+def read(content: dict[str, Any]) -> Run:
     run = Run(
         machine=content["machine_info"]["device"],
         commit=_commit(content["commit_info"]),
         date=content["datetime"][:10],
         measurements=[],
         left_out=[LeftOut(Cell(**x["cell"]), x["why"]) for x in content["left_out"]],
-        copies={},
         host={},
     )
     for benchmark in content["benchmarks"]:
-        info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
-        match info["measures"]:
-            case "copy":
-                run.copies[info["bytes"]] = seconds
+        info, stats = dict(benchmark["extra_info"]), benchmark["stats"]
+        seconds = stats["median"]
+        match info.pop("measures"):
             case "host time":
                 run.host[info["implementation"]] = seconds
             case "loss":
-                run.measurements.append(
-                    Measurement(
-                        Cell(**info["cell"]),
-                        seconds,
-                        benchmark["stats"]["rounds"],
-                        info["clock"],
-                        info["extra_memory"],
-                        info["loss_error"],
-                        info["gradient_error"],
-                    )
-                )
+                cell = Cell(**info.pop("cell"))
+                spread = stats["iqr"] / seconds
+                run.measurements.append(Measurement(cell, seconds, spread, **info))
     return run
 
 

@@ -1,11 +1,9 @@
-"""Clocks for pytest-benchmark, and what it is given to run between their ticks."""
+"""What is timed, and the clock of a GPU."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -46,22 +44,6 @@ def inputs(cell: Cell, seed: int, device: torch.device) -> tuple[Tensor, Tensor]
     return scores, labels
 
 
-class Clock(Protocol):
-    """Seconds that pass for each step, where what is called makes several."""
-
-    steps: int
-
-    def read(self) -> float: ...
-
-
-class HostClock:
-    def __init__(self, steps: int = 1) -> None:
-        self.steps = steps
-
-    def read(self) -> float:
-        return time.perf_counter() / self.steps
-
-
 class DeviceClock:
     """Ticks where the device's queue does: between two readings is the time of what was queued between.
 
@@ -69,17 +51,16 @@ class DeviceClock:
     readings add up distances to the one before.
     """
 
-    def __init__(self, steps: int = 1) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
         self._seconds = 0.0
         self._last = self._event()
 
-    def read(self) -> float:
+    def __call__(self) -> float:
         now = self._event()
         now.synchronize()
         self._seconds += self._last.elapsed_time(now) / 1e3
         self._last = now
-        return self._seconds / self.steps
+        return self._seconds
 
     @staticmethod
     def _event() -> torch.cuda.Event:
@@ -96,7 +77,7 @@ def number_of_inputs(traffic: int, l2_bytes: int) -> int:
 class Graph:
     """Steps captured in a CUDA graph: their device time without that of launching them."""
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[Step], memory: tuple[int, int]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -104,7 +85,7 @@ class Graph:
                 steps[0]()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, pool=memory):
             self.results = [step() for step in steps]
 
     def replay(self) -> None:

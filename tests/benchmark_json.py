@@ -41,16 +41,17 @@ NANOSECONDS = {  # of a score; what has a k takes k of them
 
 
 def cells(dtypes: Iterable[str] = ("float32", "bfloat16")) -> list[Cell]:
-    """Everything along n, forward too; along k and the batch forward + backward."""
+    """Everything along n, forward too; along the batch forward + backward; along k but for ours without."""
     shapes = [(n, 5, SCORES // n, work) for n in N for work in (FORWARD, BOTH)]
     shapes += [(n, k, SCORES // n, BOTH) for n in N_OF_K for k in K]
     shapes += [(1000, 5, batch, BOTH) for batch in BATCH]
     return list(
         dict.fromkeys(
-            Cell(i.name, n, k if i.has_k else None, batch, dtype, work)
+            Cell(i.name, n, k, batch, dtype, work)
             for dtype in dtypes
             for n, k, batch, work in shapes
             for i in IMPLEMENTATIONS.values()
+            if k == 5 or i.has_k or not i.ours
         )
     )
 
@@ -64,7 +65,8 @@ def run(cells: Iterable[Cell], seconds: Callable[[Cell], float], **changed: Any)
             Measurement(
                 cell,
                 seconds(cell),
-                rounds=5,
+                spread=0.125,
+                share=0.25,
                 clock="host",
                 extra_memory=4 * cell.batch,
                 loss_error=1e-7,
@@ -73,14 +75,14 @@ def run(cells: Iterable[Cell], seconds: Callable[[Cell], float], **changed: Any)
             for cell in cells
         ],
         "left_out": [],
-        "copies": {2**21: 2e-4},
         "host": {},
     }
     return Run(**(usual | changed))
 
 
 def seconds(cell: Cell) -> float:
-    return NANOSECONDS[cell.implementation] * 1e-9 * cell.n * cell.batch * (cell.k or 1)
+    k = cell.k if IMPLEMENTATIONS[cell.implementation].has_k else 1
+    return NANOSECONDS[cell.implementation] * 1e-9 * cell.n * cell.batch * k
 
 
 def whole_run(**changed: Any) -> Run:
@@ -90,24 +92,20 @@ def whole_run(**changed: Any) -> Run:
 def content(made_up: Run) -> dict[str, Any]:
     """The JSON of which `load` makes this run."""
 
-    def benchmark(seconds: float, rounds: int, **extra_info: Any) -> dict[str, Any]:
-        return {"extra_info": extra_info, "stats": {"median": seconds, "rounds": rounds}}
+    def benchmark(seconds: float, spread: float = 0.0, **extra_info: Any) -> dict[str, Any]:
+        stats = {"median": seconds, "iqr": spread * seconds}
+        return {"extra_info": extra_info, "stats": stats}
 
-    losses = []
-    for m in made_up.measurements:
-        said = {k: v for k, v in asdict(m).items() if k not in ("seconds", "rounds")}
-        losses.append(benchmark(m.seconds, m.rounds, measures="loss", **said))
     return {
         "machine_info": {"device": made_up.machine},
         "commit_info": {"id": made_up.commit, "dirty": False},
         "datetime": f"{made_up.date}T00:00:00",
         "left_out": [asdict(item) for item in made_up.left_out],
         "benchmarks": [
-            *(benchmark(s, 9, measures="copy", bytes=b) for b, s in made_up.copies.items()),
             *(
-                benchmark(s, 9, measures="host time", implementation=name)
+                benchmark(s, measures="host time", implementation=name)
                 for name, s in made_up.host.items()
             ),
-            *losses,
+            *(benchmark(measures="loss", **asdict(m)) for m in made_up.measurements),
         ],
     }

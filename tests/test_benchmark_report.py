@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from benchmark_json import cells, run, seconds, whole_run
+from benchmark_json import MACHINE, cells, run, seconds, whole_run
 
 from bench.implementations import IMPLEMENTATIONS
 from bench.model import Launch, Prediction
 from bench.reporting import faster, predicted, sections
 from bench.reporting.axes import axes
+from bench.reporting.markdown import size
 from bench.reporting.page import page
 from bench.reporting.readme import blocks
-from bench.results import BOTH, FORWARD, Cell, LeftOut
+from bench.results import BOTH, FORWARD, Cell, LeftOut, Run
 
 
 def test_the_page_begins_with_what_is_faster():
@@ -50,7 +51,7 @@ def test_where_only_one_cell_is_slower():
 
 def test_a_faster_cell_on_no_axis_is_shown():
     shape = {"n": 10, "batch": 7, "dtype": "float32", "work": BOTH}
-    ours, other = Cell("smooth_svm", k=5, **shape), Cell("F.cross_entropy", k=None, **shape)
+    ours, other = Cell("smooth_svm", k=5, **shape), Cell("F.cross_entropy", k=5, **shape)
     made_up = run([ours, other], seconds)
 
     assert axes(made_up) == []
@@ -64,16 +65,61 @@ def test_a_faster_cell_on_no_axis_is_shown():
 
 
 def test_headline():
-    made_up = whole_run(copies={1000: 1.0, 8 * 2**18: 8 * 2**18 / 1e9})
+    made_up = whole_run()
     _, _, header, _, ours, share, *others = sections.headline(made_up).splitlines()
 
     assert header.startswith("| n | 128 | 1,000 |")
     assert ours.startswith("| **smooth_svm, ms** | 52.4 | 52.4 |")
-    # 8 bytes took 50 ns; the largest copy, not the fastest or slowest, 8
-    assert share == "| share of copy bandwidth |" + " 16 % |" * 6
+    assert share == "| share of copy bandwidth |" + " 25 % |" * 6
     assert "| divide and conquer |" + " 4.00 |" * 6 in others
     lq = others.index(next(line for line in others if "lq_loss" in line))
     assert "| F.cross_entropy |" + " 2.00 |" * 6 in others[lq:]
+
+
+def test_what_cannot_be_is_marked_wherever_it_stands():
+    def doctored(made_up: Run, **changed: float) -> Run:
+        m = next(m for m in made_up.measurements if m.cell == cell)
+        rest = [other for other in made_up.measurements if other != m]
+        return replace(made_up, measurements=[*rest, replace(m, **changed)])
+
+    cell = Cell("smooth_svm", 128, 5, 8192, "float32", BOTH)
+    fast = page(doctored(whole_run(), share=7.11))
+    slow = page(doctored(whole_run(), spread=0.31))
+
+    assert "| **smooth_svm, ms** | 52.4 ? | 52.4 |" in fast
+    assert "| share of copy bandwidth | 711 % ? | 25 % |" in fast
+    assert "| F.cross_entropy | 0.0800 ? | 0.0800 |" in fast
+    assert "| smooth_svm | 0.160 (711 % ?) | 0.160 (25 %) |" in fast
+    for text in (fast, slow):
+        count = len(whole_run().measurements)
+        assert f"; 1 of {count} measurements stayed unsteady and have a ?." in text
+        assert "what 3 such tries did not make steady" in text
+        assert "| smooth_svm | 52.4 ? | 52.4 |" in text
+        assert "| smooth_svm | 1.00 ± 0.00 (5) | 1.00 ± 0.00 (3) |" in text  # without it
+    assert "?" not in page(whole_run()).replace("`?`", "").replace("have a ?", "")
+    assert (
+        "smooth_svm, ms** | 52.4 ?" in blocks([doctored(whole_run(), share=7.11)], "")["headline"]
+    )
+
+
+def test_how_busy_the_machine_was():
+    machine = MACHINE | {"load_before": 1.24, "others": 0.651}
+    made_up = whole_run(machine=machine)
+    said = sections.busy(made_up)
+
+    assert said.startswith(
+        "The load average before the run was 1.2 and other processes took 65 % of all CPU time "
+        "during it;"
+    )
+    assert said in page(made_up)
+    assert said in blocks([made_up], "")["headline"]
+    assert sections.busy(run([], seconds)).startswith("How busy the machine was is not known;")
+
+
+def test_units_have_no_exponents():
+    assert [
+        size(x) for x in (1020 * 2**10, 1023.7 * 2**10, 2**20, 1.5 * 2**30, 999, 12.34 * 2**20)
+    ] == ["1020 KiB", "1024 KiB", "1 MiB", "1.5 GiB", "999 B", "12.3 MiB"]
 
 
 def test_what_was_left_out_is_counted():
@@ -82,7 +128,7 @@ def test_what_was_left_out_is_counted():
         *(LeftOut(c, f"wrong: off by {c.n / 1e3}") for c in missing),
         LeftOut(missing[0], "a | b\nc"),
     ]
-    table = sections.left_out(run([], seconds, left_out=reasons))
+    table = sections.left_out(reasons)
 
     assert (
         "| summation | wrong: off by 0.01 to 20.0 | 3 | 10 to 20,000 | 5 | 2 | float32 |" in table
@@ -105,16 +151,15 @@ PARTS = {
     "only forward": lambda cell: cell.work == FORWARD,
     "one dtype": lambda cell: cell.dtype == "bfloat16",
     "one n": lambda cell: cell.n == 1000,
-    "no k": lambda cell: cell.k is None,
+    "no k": lambda cell: not IMPLEMENTATIONS[cell.implementation].has_k,
     "a cell": lambda cell: cell == Cell("hard_svm", 128, 5, 8192, "float32", BOTH),
 }
 
 
-@pytest.mark.parametrize("copies", [{}, {2**20: 1e-4}])
 @pytest.mark.parametrize("part", PARTS)
-def test_part_of_a_run(part, copies):
+def test_part_of_a_run(part):
     some = [cell for cell in cells() if PARTS[part](cell)]
-    made_up = run(some, seconds, copies=copies)
+    made_up = run(some, seconds)
     text = page(made_up)
 
     assert text.startswith("# Benchmark: Some CPU @ 2.00GHz\n")

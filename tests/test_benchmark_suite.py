@@ -2,92 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 import triton_topk
-from bench import timing
+from bench import contest, timing
 from bench.cells import CPU, GPU, TINY
+from bench.contest import Gpu, Measured, hold
 from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.memory import extra_memory
-from bench.results import BOTH, FORWARD, Cell, Run, load
-from bench.timing import DeviceClock, HostClock, Step, inputs, number_of_inputs
+from bench.results import BOTH, FORWARD, Cell
+from bench.timing import DeviceClock, Step, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
 
-ROOT = Path(__file__).parents[1]
 ON_CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The JSON of a run on tiny scores."""
-    file = tmp_path_factory.mktemp("benchmark") / "run.json"
-    command = [sys.executable, "-m", "pytest", "bench/", "--benchmark-only", "--tiny", "-q"]
-    options = ["--dtypes", "float32", f"--benchmark-json={file}", "-p", "no:cacheprovider"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        command + options, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return file
-
-
-@pytest.fixture(scope="module")
-def run(file: Path) -> Run:
-    return load(file)
-
-
-def test_every_cell_is_measured_or_left_out_by_name(run):
-    measured = {m.cell for m in run.measurements}
-    left_out = {x.cell for x in run.left_out}
-    assert not measured & left_out
-    assert measured | left_out == set(TINY.cells(("float32",)))
-    assert all(x.why for x in run.left_out)
-
-
-def test_nothing_of_ours_and_no_baseline_is_left_out(run):
-    needed = {i.name for i in IMPLEMENTATIONS.values() if i.ours}
-    needed |= {"divide and conquer", "summation", "F.cross_entropy"}
-    assert not needed & {x.cell.implementation for x in run.left_out}
-
-
-def test_measurements_come_with_the_errors_and_the_memory_of_what_was_measured(run):
-    for m in run.measurements:
-        assert m.seconds > 0
-        assert m.clock == "host"
-        if IMPLEMENTATIONS[m.cell.implementation].truth is None:
-            continue
-        assert m.loss_error < 1e-5
-        assert (m.gradient_error is None) == (m.cell.work == FORWARD)
-        assert m.gradient_error is None or m.gradient_error < 2e-3
-
-
-def test_memory_is_that_of_training_along_n(run):
-    for m in run.measurements:
-        along_n = m.cell.k in (5, None) and m.cell.batch * m.cell.n == TINY.scores
-        assert (m.extra_memory is not None) == (along_n and m.cell.work == BOTH)
-        # nothing needs more than the references' logarithms of all polynomials
-        assert m.extra_memory is None or 0 <= m.extra_memory < 800 * 4 * TINY.scores
-
-
-def test_the_copy_moves_what_the_losses_move(run):
-    assert list(run.copies) == [2 * 4 * TINY.scores]
-    assert run.copy_bandwidth > 0
-
-
-def test_provenance_is_there_and_the_name_of_the_machine_is_not(file, run):
-    assert run.machine["versions"]["torch"] == torch.__version__
-    assert run.machine["kind"] == "cpu"
-    content = json.loads(file.read_text())
-    assert list(content["machine_info"]) == ["device"]
-    assert platform.node() not in json.dumps(content["machine_info"])
 
 
 def truth() -> tuple[Truth, torch.Tensor, torch.Tensor]:
@@ -177,14 +108,66 @@ def test_the_device_clock_adds_up_what_is_between_events(monkeypatch):
             return later.time - self.time
 
     monkeypatch.setattr(timing.torch.cuda, "Event", Event)
-    clock = DeviceClock(steps=2)
-    first, second = clock.read(), clock.read()
-    assert second - first == pytest.approx(3.5e-3 / 2)
+    clock = DeviceClock()
+    first, second = clock(), clock()
+    assert second - first == pytest.approx(3.5e-3)
 
 
-def test_the_host_clock_gives_a_step_its_share(monkeypatch):
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: 12.0)
-    assert HostClock(steps=4).read() == 3.0
+def test_what_a_peer_gets_wrong_is_left_out_and_what_we_do_is_a_failure(monkeypatch):
+    def wrong(n: int, k: int, device: torch.device) -> timing.Loss:
+        return lambda scores, labels: 2 * triton_topk.smooth_svm(scores, labels, k)
+
+    names = ("smooth_svm", "summation", "lq_loss")
+    for name in names[:2]:
+        spoilt = replace(IMPLEMENTATIONS[name], make=wrong)
+        monkeypatch.setitem(IMPLEMENTATIONS, name, spoilt)
+    cells = [Cell(name, 32, 5, 32, "float32", BOTH) for name in names]
+    ours, peer, right = (hold(cells, TINY, 1, ON_CPU)[cell] for cell in cells)
+
+    assert isinstance(ours, WrongError)
+    assert peer == "WrongError: loss off by 1"
+    assert isinstance(right, Measured)
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+def test_a_gpu_is_given_inputs_that_are_not_in_its_cache(monkeypatch, capturable):
+    done = []
+
+    class FakeGraph:
+        def __init__(self, steps: list[Step], memory: object) -> None:
+            self.steps = steps
+            self.replay()
+
+        def replay(self) -> None:
+            self.results = [step() for step in self.steps]
+
+        def poison(self) -> None:
+            self.results = []
+
+    monkeypatch.setattr(contest, "l2_bytes", lambda device: 5 * 8 * 32 * 4)
+    monkeypatch.setattr(contest, "flush", lambda l2_bytes: lambda: done.append("evict"))
+    monkeypatch.setattr(contest, "DeviceClock", lambda: time.perf_counter)
+    monkeypatch.setattr(contest, "Graph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    cell = Cell("smooth_svm", 32, 5, 4, "float32", BOTH)
+
+    def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        done.append(scores[0, 0].item())
+        return triton_topk.smooth_svm(scores, labels)
+
+    def check(result: timing.Result) -> tuple[float, None]:
+        done.append("check")
+        return result[0].item(), None
+
+    step = Step(loss, *inputs(cell, 1, ON_CPU))
+    contestant, clock = Gpu(1, ON_CPU).contestant(step, cell, check, capturable)
+    assert clock == ("graph replay" if capturable else "events")
+    assert done.count("check") == int(capturable)
+    done.clear()
+    contestant.before()
+    contestant.call()
+    assert done[0] == "evict"
+    assert contestant.steps == len(done[1:]) == len(set(done[1:])) == 20
 
 
 @pytest.mark.parametrize("plan", [CPU, GPU, TINY])
@@ -196,13 +179,6 @@ def test_cells_are_measured_once_and_have_the_promised_axes(plan):
     assert {c.batch for c in ours if c.n == plan.n_of_batch} >= set(plan.batch)
     for n in plan.n_of_k:
         assert {c.k for c in ours if c.n == n} == set(plan.k)
-
-
-def test_a_dtype_that_is_none_is_named():
-    command = [sys.executable, "-m", "pytest", "bench/", "--dtypes", "float32,float8"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--dtypes: 'float8' is not one of float64" in done.stderr
 
 
 def test_peers_that_are_not_there_say_where_to_get_them(monkeypatch):

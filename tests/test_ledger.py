@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
 from bench.ahead_of_time import launches
+from bench.ledger.__main__ import main
 from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
 from bench.ledger.check import REGENERATE, broken_promises
 from bench.ledger.entry import SUMMARIES, Entry, load_ledger, save_ledger
@@ -43,7 +44,15 @@ def test_a_saved_ledger_is_loaded_as_it_was(tmp_path):
 
 
 def test_the_page_is_that_of_the_ledger():
-    assert PAGE.read_text() == render(LEDGER, H200), "python -m bench.ledger --page"
+    assert PAGE.read_text() == render(LEDGER, H200), "python -m bench.ledger --page --out reports"
+
+
+def test_by_default_the_page_is_written_where_git_ignores_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["--page"])
+    (written,) = (file for file in tmp_path.rglob("*") if file.is_file())
+    assert written == tmp_path / "build" / "reports" / "kernels.md"
+    assert written.read_text() == PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", LEDGER.entries)

@@ -2,7 +2,7 @@
 
     python -m bench.accuracy
 
-Writes reports/accuracy.md and its figure.  The authors' package `topk` takes part where it can be imported; the kernels
+Writes accuracy.md and its figure.  The authors' package `topk` takes part where it can be imported; the kernels
 run in Triton's interpreter.
 """
 
@@ -12,8 +12,10 @@ import argparse
 import datetime
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
+import rich
 from pytest_benchmark.utils import get_commit_info
 
 from bench.accuracy.figure import draw
@@ -53,19 +55,21 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("reports"))
+    parser.add_argument("--out", type=Path, default=Path("build/reports"))
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     results = run(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     # first of all, for what follows changes the reports of the commit
     text = page(results, provenance(results))
     draw(results.measured).savefig(arguments.out / FIGURE, dpi=_DOTS_PER_INCH)
-    (arguments.out / "accuracy.md").write_text(text)
+    report = arguments.out / "accuracy.md"
+    report.write_text(text)
+    rich.print(f"Written: {report}")
 
 
 if __name__ == "__main__":

@@ -24,20 +24,21 @@ from bench.accuracy.implementations import (
     TAYLOR,
 )
 from bench.accuracy.points import CROSS_ENTROPY as CROSS_ENTROPY_POINTS
-from bench.reporting.labels import label_ends
+from bench.reporting.labels import PALETTE, label_ends
 
-# Blues for ours, oranges for other top-k losses, grey for what is none; kernels are dashed.
+# Kernels are dashed.
+_BLUE, _ORANGE, _GREEN, _PINK, _BLACK, _RED, _SKY = PALETTE
 _COLOURS = {
-    EAGER: "#08306b",
-    KERNELS: "#08306b",
-    TAYLOR: "#6baed6",
-    LQ_EAGER: "#2e7ebc",
-    LQ_KERNELS: "#2e7ebc",
-    DIVIDE_AND_CONQUER: "#a63603",
-    SUMMATION: "#f16913",
-    AUTHORS: "#fdae6b",
-    AUTHORS_TOP_1: "#fdae6b",
-    CROSS_ENTROPY: "#555555",
+    EAGER: _BLUE,
+    KERNELS: _BLUE,
+    TAYLOR: _SKY,
+    LQ_EAGER: _GREEN,
+    LQ_KERNELS: _GREEN,
+    DIVIDE_AND_CONQUER: _RED,
+    SUMMATION: _ORANGE,
+    AUTHORS: _PINK,
+    AUTHORS_TOP_1: _PINK,
+    CROSS_ENTROPY: _BLACK,
 }
 _DASHED = (KERNELS, LQ_KERNELS)
 _K = 5

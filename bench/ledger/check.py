@@ -10,7 +10,7 @@ from bench.model import H200, passes, resident_warps
 
 _WIDE = 128
 _MORE = 1.1  # as many instructions as before, at most
-REGENERATE = "if this is wanted: python -m bench.ledger"
+REGENERATE = "if this is wanted: python -m bench.ledger --out reports"
 
 
 def broken_promises(entry: Entry) -> list[str]:

@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 class Shape(NamedTuple):
     n: int
-    k: int | None
+    k: int
     batch: int
 
 
@@ -65,25 +65,24 @@ def axes(run: Run) -> list[Axis]:
     return [axis for axis in candidates if len(axis.shapes) >= FEWEST]
 
 
+def series(run: Run, axis: Axis, kind: Kind) -> Series:
+    """Those of more than one measurement."""
+    found = measured(run, axis, kind)
+    return {name: points for name, points in found.items() if len(points) > 1}
+
+
 def measured(run: Run, axis: Axis, kind: Kind) -> Series:
-    """Measurements by implementation at the shapes of an axis; one without k has the same at every k."""
+    """Measurements by implementation at the shapes of an axis."""
     by_cell = {m.cell: m for m in run.measurements}
-
-    def at(implementation: str, shape: Shape) -> Measurement | None:
-        cells = (Cell(implementation, shape.n, k, shape.batch, *kind) for k in (shape.k, None))
-        return next((by_cell[cell] for cell in cells if cell in by_cell), None)
-
     found = {
-        name: {shape: m for shape in axis.shapes if (m := at(name, shape)) is not None}
+        name: {
+            shape: by_cell[cell]
+            for shape in axis.shapes
+            if (cell := Cell(name, *shape, *kind)) in by_cell
+        }
         for name in IMPLEMENTATIONS
     }
     return {name: points for name, points in found.items() if points}
-
-
-def series(run: Run, axis: Axis, kind: Kind) -> Series:
-    """Those with more than one measurement."""
-    found = measured(run, axis, kind)
-    return {name: points for name, points in found.items() if len(set(points.values())) > 1}
 
 
 def on_no_axis(run: Run) -> list[Measurement]:
@@ -102,10 +101,9 @@ def _along_n(shapes: set[Shape]) -> list[Axis]:
     candidates = []
     for k, scores in {(s.k, s.n * s.batch) for s in shapes}:
         # the batch is this number over n, rounded
-        here = [s for s in shapes if s.k in (k, None) and abs(s.n * s.batch - scores) < s.n]
+        here = [s for s in shapes if s.k == k and abs(s.n * s.batch - scores) < s.n]
         batches = {s.n: s.batch for s in here}
-        rank = (len(batches), k is not None, sum(s.k == k for s in here), scores, -(k or 0))
-        candidates.append((rank, k, scores, batches))
+        candidates.append(((len(batches), scores, -k), k, scores, batches))
     if not candidates:
         return []
     _, k, scores, batches = max(candidates, key=lambda candidate: candidate[0])
@@ -116,8 +114,7 @@ def _along_n(shapes: set[Shape]) -> list[Axis]:
 def _along_k(shapes: set[Shape]) -> list[Axis]:
     ks = defaultdict(set)
     for s in shapes:
-        if s.k is not None:
-            ks[s.n, s.batch].add(s.k)
+        ks[s.n, s.batch].add(s.k)
     return [
         Axis("k", words(n=n, batch=batch), tuple(Shape(n, k, batch) for k in sorted(ks[n, batch])))
         for n, batch in sorted(ks)
@@ -129,10 +126,15 @@ def _along_batch(shapes: set[Shape]) -> list[Axis]:
     found = []
     for n in sorted({s.n for s in shapes}):
         counts = Counter(s.k for s in shapes if s.n == n)
-        k = max(counts, key=lambda k: (counts[k], k is not None, -(k or 0)))
-        batches = sorted({s.batch for s in shapes if s.n == n and s.k in (k, None)})
+        k = max(counts, key=lambda k: (counts[k], -k))
+        batches = sorted({s.batch for s in shapes if (s.n, s.k) == (n, k)})
         found.append(Axis("batch", words(n=n, k=k), tuple(Shape(n, k, batch) for batch in batches)))
     return found
+
+
+def place(cell: Cell) -> str:
+    k = cell.k if IMPLEMENTATIONS[cell.implementation].has_k else None
+    return words(n=cell.n, k=k, batch=cell.batch)
 
 
 def words(**fixed: int | None) -> str:

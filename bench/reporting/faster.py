@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from bench.reporting.axes import Axis, Shape, axes, kinds, words
-from bench.reporting.markdown import number, table
+from bench.reporting.axes import Axis, Shape, axes, kinds, place
+from bench.reporting.markdown import table
 from bench.reporting.ratios import OURS, Pair, pairs, ratios
 from bench.reporting.tables import row
 from bench.results import Run
@@ -63,9 +63,9 @@ def _summary(every: list[Pair]) -> str:
 
 def _line(pair: Pair) -> list[str]:
     cell = pair.ours.cell
-    at = f"{words(n=cell.n, k=cell.k, batch=cell.batch)}, {cell.dtype}, {cell.work}"
-    return [cell.implementation, pair.other.cell.implementation, number(pair.ratio), at]
+    at = f"{place(cell)}, {cell.dtype}, {cell.work}"
+    return [cell.implementation, pair.other.cell.implementation, str(pair), at]
 
 
 def _cell(pair: Pair) -> str:
-    return number(pair.ratio) if pair.ratio < 1 else SLOWER
+    return str(pair) if pair.ratio < 1 else SLOWER

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis as Scale
@@ -15,15 +15,20 @@ from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator
 
 from bench.implementations import IMPLEMENTATIONS
 from bench.reporting.axes import Axis, Kind, Series, axes, kinds, measured, series
-from bench.reporting.labels import SIZE, label_ends
+from bench.reporting.labels import PALETTE, SIZE, label_ends
 from bench.reporting.ratios import OURS, ratios
 from bench.results import Measurement, Run
 
-Lines = dict[str, dict[int, float]]  # by name: y by x
+Lines = dict[str, dict[int, "Point"]]  # by name and x
 
 WIDTH, HEIGHT = 8.0, 4.6  # inches: at the README's width 10 points are 14 pixels
 PROPORTIONAL, COPY = "time ∝ k", "copy"
 FEW_DECADES = 2.3  # of an axis; more have no room for ticks between powers of ten
+
+
+class Point(NamedTuple):
+    y: float
+    steady: bool = True
 
 
 class Style(NamedTuple):
@@ -34,17 +39,12 @@ class Style(NamedTuple):
 
 
 def _styles() -> dict[str, Style]:
-    """A hue for ours, one for other top-k losses, grey for what has no k."""
-    hues: dict[str, list[str]] = {"Blues": [], "Oranges": [], "Greys": []}
-    for name, i in IMPLEMENTATIONS.items():
-        hues["Blues" if i.ours else "Oranges" if i.has_k else "Greys"].append(name)
+    """Ours are whole lines, others dashed; among either no two have one colour."""
     styles = {name: Style("#888888") for name in (PROPORTIONAL, COPY)}
-    for hue, names in hues.items():
-        shades = mpl.colormaps[hue](np.linspace(0.95, 0.55, len(names)))
-        for name, shade, marker in zip(names, shades, "osD^v", strict=False):
-            styles[name] = Style(
-                mpl.colors.to_hex(shade), marker, 2.2 if name in OURS else 1.2, "-"
-            )
+    looks = zip(IMPLEMENTATIONS.items(), cycle(PALETTE), cycle("osD^v<>h"), strict=False)
+    for (name, i), colour, marker in looks:
+        width, line = 2.2 if name in OURS else 1.2, "-" if i.ours else "--"
+        styles[name] = Style(colour, marker, width, line)
     return styles
 
 
@@ -59,7 +59,7 @@ def drawings(run: Run) -> dict[str, Callable[[], Figure]]:
         along = [axis for axis in axes(run) if series(run, axis, kind)]
         for axis in (axis for axis in along if axis.variable == "n"):
             found[f"n-{dtype}"] = partial(against_n, run, axis, kind)
-            if run.copies:
+            if run.machine["kind"] != "cpu":  # whose caches may hold the scores
                 found[f"copy-{dtype}"] = partial(share_of_copy, run, axis, kind)
             if any(ratios(run, axis, kind, ours) for ours in OURS):
                 found[f"ratios-{dtype}"] = partial(ratio_to_others, run, axis, kind)
@@ -79,26 +79,22 @@ def against_n(run: Run, axis: Axis, kind: Kind) -> Figure:
 def against_k(run: Run, along_k: Sequence[Axis], kind: Kind) -> Figure:
     panels = {}
     for axis in along_k:
-        # what has no k as a level line
         lines = _lines(axis, measured(run, axis, kind), _nanoseconds)
-        lowest = min(min(points.values()) for points in lines.values())
+        lowest = min(point.y for points in lines.values() for point in points.values())
         ks = [axis.value(shape) for shape in axis.shapes]
-        panels[axis.fixed] = lines | {PROPORTIONAL: {k: lowest * k / ks[0] for k in ks}}
+        panels[axis.fixed] = lines | {PROPORTIONAL: {k: Point(lowest * k / ks[0]) for k in ks}}
     return _figure(str(kind), panels, "k", "time per score (ns)")
 
 
 def share_of_copy(run: Run, axis: Axis, kind: Kind) -> Figure:
     """Of ours and of what has no k; on a linear scale the others could not be told from 0."""
 
-    def percent(m: Measurement) -> float:
-        return 100 * m.cell.traffic / m.seconds / run.copy_bandwidth
-
     lines = {
         name: points
-        for name, points in _lines(axis, series(run, axis, kind), percent).items()
+        for name, points in _lines(axis, series(run, axis, kind), lambda m: 100 * m.share).items()
         if IMPLEMENTATIONS[name].ours or not IMPLEMENTATIONS[name].has_k
     }
-    lines[COPY] = {axis.value(shape): 100.0 for shape in axis.shapes}
+    lines[COPY] = {axis.value(shape): Point(100.0) for shape in axis.shapes}
     title = f"{kind}, {axis.fixed}"
     return _figure(
         title, {"": lines}, "number of classes n", "share of copy bandwidth (%)", yscale="linear"
@@ -109,18 +105,20 @@ def ratio_to_others(run: Run, axis: Axis, kind: Kind) -> Figure:
     panels = {}
     for ours in OURS:
         lines = {
-            name: {axis.value(shape): pair.ratio for shape, pair in pairs.items()}
+            name: {
+                axis.value(shape): Point(pair.ratio, pair.steady) for shape, pair in pairs.items()
+            }
             for name, pairs in ratios(run, axis, kind, ours).items()
         }
         if lines:
-            lines[ours] = {axis.value(shape): 1.0 for shape in axis.shapes}
+            lines[ours] = {axis.value(shape): Point(1.0) for shape in axis.shapes}
             panels[f"time over that of {ours}"] = lines
     return _figure(f"{kind}, {axis.fixed}", panels, "number of classes n", "ratio of times")
 
 
 def _lines(axis: Axis, found: Series, value: Callable[[Measurement], float]) -> Lines:
     return {
-        name: {axis.value(shape): value(m) for shape, m in points.items()}
+        name: {axis.value(shape): Point(value(m), m.steady) for shape, m in points.items()}
         for name, points in found.items()
     }
 
@@ -134,6 +132,10 @@ def _figure(
 ) -> Figure:
     """Panels by their titles, side by side, with one scale."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    if not all(
+        p.steady for lines in panels.values() for line in lines.values() for p in line.values()
+    ):
+        title += " (hollow: unsteady)"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium", weight="bold")
     figure.supxlabel(xlabel, fontsize="medium")
     figure.supylabel(ylabel, fontsize="medium")
@@ -154,22 +156,31 @@ def _figure(
             ax.set_ylim(bottom=0)
         else:
             _ticks(ax.yaxis, FuncFormatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}"))
-        ends = {name: list(points.items())[-1] for name, points in lines.items()}
+        ends = {name: (max(points), points[max(points)].y) for name, points in lines.items()}
         label_ends(ax, ends, {name: STYLES[name].colour for name in lines})
     return figure
 
 
-def _plot(ax: Axes, points: Mapping[int, float], style: Style) -> None:
-    level = len(set(points.values())) < min(2, len(points))  # measured once for all
+def _plot(ax: Axes, points: Mapping[int, Point], style: Style) -> None:
     ax.plot(
         list(points),
-        list(points.values()),
+        [point.y for point in points.values()],
         style.line,
         color=style.colour,
-        marker="" if level else style.marker,
+        marker=style.marker,
         markersize=4,
         linewidth=style.width,
     )
+    hollow = [(x, point.y) for x, point in points.items() if not point.steady]
+    if hollow:
+        ax.scatter(
+            *zip(*hollow, strict=True),
+            s=16,
+            marker=style.marker,
+            facecolors="white",
+            edgecolors=style.colour,
+            zorder=3,
+        )
 
 
 def _ticks(scale: Scale, formatter: Formatter) -> None:

@@ -35,12 +35,12 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent | None:
 def exponents(
     axis: Axis, points: dict[Shape, Measurement]
 ) -> tuple[Exponent | None, Exponent | None]:
-    """Of time per row against n, or of time against k: through all points, and the upper half."""
+    """Of time per row against n, or of time against k: through all steady points, and the upper half."""
     per_row = axis.variable == "n"
     chosen = sorted(
         (axis.value(shape), m.seconds / (shape.batch if per_row else 1))
         for shape, m in points.items()
-        if per_row or axis.value(shape) >= FIRST_K
+        if m.steady and (per_row or axis.value(shape) >= FIRST_K)
     )
     x, y = zip(*chosen, strict=True) if chosen else ((), ())
     lower = len(x) // 2

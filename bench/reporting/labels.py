@@ -1,4 +1,4 @@
-"""Names at the ends of lines instead of a legend."""
+"""Names at the ends of lines instead of a legend, and the colours of both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.optimize import isotonic_regression
 
+# Okabe and Ito's, for colour-blind readers too, without yellow, which is too light on white.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000", "#d55e00", "#56b4e9")
 SIZE = 8.5  # points
 DISTANCE = 1.25  # of one label to the next, in their size
 RIGHT = 1.06  # of the axes, in their width

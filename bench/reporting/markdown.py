@@ -22,6 +22,10 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"
 
 
+def marked(text: str, steady: bool) -> str:
+    return text if steady else f"{text} ?"
+
+
 def percent(x: float) -> str:
     """Two digits."""
     return f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:#.2g} %"
@@ -30,7 +34,7 @@ def percent(x: float) -> str:
 def size(n_bytes: float) -> str:
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if abs(n_bytes) >= scale:
-            return f"{n_bytes / scale:.3g} {unit}"
+            return f"{n_bytes / scale:{'.0f' if abs(n_bytes) >= 100 * scale else '.3g'}} {unit}"
     return f"{n_bytes:.0f} B"
 
 

@@ -8,15 +8,18 @@ from bench.reporting import faster, predicted, sections, tables
 from bench.reporting.figures import drawings
 from bench.reporting.fit import FIRST_K
 from bench.reporting.markdown import folded
-from bench.results import Run
+from bench.results import MOST_SPREAD, Run
+from bench.rounds import TRIES
 
-GLOSSARY = """\
+GLOSSARY = f"""\
 smooth_svm, smooth_svm taylor (with `gradient="taylor"`), hard_svm, smooth_svm_lq and lq_loss are this package's. Divide
 and conquer and summation are the two algorithms of `triton_topk/reference.py` for smooth_svm; authors' topk is the
 code of Berrada, Zisserman and Kumar for it. F.cross_entropy, alone and under `torch.compile`, and Liger
-cross_entropy have no k and do less; difftopk is another top-k loss, by sorting. Times are medians. Before each
+cross_entropy have no k and do less, at every k the same; difftopk is another top-k loss, by sorting. Before each
 measurement the result was compared with the definition in float64, where there is one here; what failed was not
-timed."""
+timed. Times are medians of calls in rounds in which all implementations of the same shape, dtype and work took turns,
+and with them a copy of the scores. A `?` marks what {TRIES} such tries did not make steady: its interquartile range is
+above {MOST_SPREAD} of the median, or its bytes moved faster than those of the copy."""
 
 ALONG_N = (
     "The number of scores is the same at every n: times in a row that are equal are linear in n."
@@ -24,13 +27,14 @@ ALONG_N = (
 
 SPEED = """\
 GB/s, and in brackets the share of the copy bandwidth. The bytes are those that must move: the scores read once and,
-backward, the gradient written once. The copy bandwidth is that of the largest copy of this run. The figure leaves
-out what has k and is not this package's."""
+backward, the gradient written once. The copy is of the same scores, in the same rounds; on a CPU its caches may hold
+both. The figure, of a GPU, leaves out what has k and is not this package's."""
 
 EXPONENTS = f"""\
 Of time per row against n, and of time against k from k = {FIRST_K} on (k = 1 is cross-entropy): slope by linear
-regression of logarithms ± its standard error (number of points). 1 is proportional. The upper half are the larger
-values, where what does not depend on k weighs less. Along n what a call costs is shared by equally many scores."""
+regression of logarithms ± its standard error (number of points, without those that have a `?`). 1 is proportional.
+The upper half are the larger values, where what does not depend on k weighs less. Along n what a call costs is shared
+by equally many scores."""
 
 ERRORS = """\
 The largest that a measurement showed, and at which shape: of the loss relative, of the gradient relative to the largest
@@ -69,11 +73,12 @@ def page(run: Run) -> str:
         "Predicted": _after(
             predicted.INTRODUCTION, predicted.section(run, predicted.model_of(run))
         ),
-        "Left out": sections.left_out(run),
+        "Left out": sections.left_out(run.left_out),
     }
     written = [f"## {title}\n\n{text}" for title, text in chapters.items() if text]
     title = f"# Benchmark: {run.machine['name']}"
-    return "\n\n".join([title, sections.provenance(run), GLOSSARY, *written]) + "\n"
+    first = [sections.provenance(run), sections.busy(run), GLOSSARY]
+    return "\n\n".join([title, *first, *written]) + "\n"
 
 
 def image(run: Run, name: str, folder: str = "") -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.implementations import IMPLEMENTATIONS
 from bench.model import H200, Prediction, predictions
-from bench.reporting.axes import words
+from bench.reporting.axes import place
 from bench.reporting.markdown import number, percent, table
 from bench.results import Run
 
@@ -28,7 +29,8 @@ def section(run: Run, predicted: Mapping[Key, Prediction]) -> str:
     largest = {}
     for m in sorted(run.measurements, key=lambda m: m.cell.batch):
         cell = m.cell
-        largest[cell.implementation, cell.n, cell.k, cell.dtype, cell.work] = m
+        k = cell.k if IMPLEMENTATIONS[cell.implementation].has_k else None
+        largest[cell.implementation, cell.n, k, cell.dtype, cell.work] = m
     compared = []
     for key in predicted.keys() & largest.keys():
         cell = largest[key].cell
@@ -37,7 +39,7 @@ def section(run: Run, predicted: Mapping[Key, Prediction]) -> str:
     rows = [
         [
             cell.implementation,
-            words(n=cell.n, k=cell.k, batch=cell.batch),
+            place(cell),
             cell.dtype,
             cell.work,
             prediction.bound,

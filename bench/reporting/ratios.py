@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bench.implementations import IMPLEMENTATIONS
 from bench.reporting.axes import Axis, Kind, Shape, series
-from bench.results import Cell, Measurement, Run
+from bench.reporting.markdown import marked, number
+from bench.results import Measurement, Run
 
 OURS = ("smooth_svm", "lq_loss")  # which the others are compared with
 
@@ -22,19 +23,26 @@ class Pair:
         """Below 1: the other is faster."""
         return self.other.seconds / self.ours.seconds
 
+    @property
+    def steady(self) -> bool:
+        return self.ours.steady and self.other.steady
+
+    def __str__(self) -> str:
+        return marked(number(self.ratio), self.steady)
+
 
 def pairs(run: Run) -> list[Pair]:
-    """At the same shape, dtype and work; the other may have no k, ours only if the other has none."""
+    """At the same task; the other may have no k, ours only if the other has none."""
     others = defaultdict(list)
     for m in run.measurements:
         if not IMPLEMENTATIONS[m.cell.implementation].ours:
-            others[_but_for_k(m.cell)].append(m)
+            others[m.cell.task].append(m)
     return [
         Pair(ours, other)
         for ours in run.measurements
         if ours.cell.implementation in OURS
-        for other in others[_but_for_k(ours.cell)]
-        if other.cell.k in (ours.cell.k, None)
+        for other in others[ours.cell.task]
+        if _has_k(ours) or not _has_k(other)
     ]
 
 
@@ -48,5 +56,5 @@ def ratios(run: Run, axis: Axis, kind: Kind, ours: str) -> dict[str, dict[Shape,
     return {name: by_shape for name, by_shape in found.items() if by_shape}
 
 
-def _but_for_k(cell: Cell) -> tuple[int, int, str, str]:
-    return cell.n, cell.batch, cell.dtype, cell.work
+def _has_k(m: Measurement) -> bool:
+    return IMPLEMENTATIONS[m.cell.implementation].has_k

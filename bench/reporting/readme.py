@@ -49,4 +49,6 @@ def refreshed(readme: str, content: Mapping[str, str]) -> str:
 def _headline(run: Run, folder: str) -> str:
     of = f"{run.machine['name']}, {run.date}, commit {run.commit}"
     link = f"[All of it]({folder}{file_stem(run)}.md)"
-    return "\n\n".join(filter(None, [f"{of}. {link}.", sections.headline(run)]))
+    return "\n\n".join(
+        filter(None, [f"{of}. {sections.busy(run)} {link}.", sections.headline(run)])
+    )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 
 from bench.implementations import IMPLEMENTATIONS
-from bench.reporting.axes import DTYPES, Kind, axes, kinds, series, words
+from bench.reporting.axes import DTYPES, Kind, axes, kinds, place, series
 from bench.reporting.fit import exponents
-from bench.reporting.markdown import between, number, size, table
+from bench.reporting.markdown import between, number, percent, size, table
 from bench.reporting.ratios import OURS
 from bench.reporting.tables import by_kind, microseconds, milliseconds, ratio_rows, row, share
-from bench.results import Measurement, Run
+from bench.results import Cell, LeftOut, Measurement, Run
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
@@ -30,14 +31,22 @@ def provenance(run: Run) -> str:
         "commit": run.commit,
         "date": run.date,
         "seed": machine.get("seed"),
-        "copy, bytes read and written": ", ".join(
-            f"{size(moved)} at {number(moved / seconds / 1e9)} GB/s"
-            for moved, seconds in sorted(run.copies.items())
-        ),
         "measurements by clock": ", ".join(f"{clock}: {n}" for clock, n in clocks.items()),
     }
     rows = [[name, str(value)] for name, value in known.items() if value not in (None, "")]
     return table(["", ""], rows, text_columns=2)
+
+
+def busy(run: Run) -> str:
+    """How far the numbers can be trusted."""
+    load, others = (run.machine.get(key) for key in ("load_before", "others"))
+    known = [
+        load is not None and f"the load average before the run was {load:.1f}",
+        others is not None and f"other processes took {percent(others)} of all CPU time during it",
+    ]
+    said = " and ".join(filter(None, known)) or "how busy the machine was is not known"
+    count = sum(not m.steady for m in run.measurements)
+    return f"{said[0].upper()}{said[1:]}; {count} of {len(run.measurements)} measurements stayed unsteady and have a ?."
 
 
 def headline(run: Run) -> str:
@@ -50,9 +59,7 @@ def headline(run: Run) -> str:
     rows = []
     for ours in (name for name in OURS if name in found):
         rows.append([f"**{ours}, ms**", *row(along_n, found[ours], milliseconds)])
-        if run.copies:
-            shares = row(along_n, found[ours], lambda m: share(run, m))
-            rows.append(["share of copy bandwidth", *shares])
+        rows.append(["share of copy bandwidth", *row(along_n, found[ours], share)])
         rows += ratio_rows(run, along_n, kind, ours)
     text = (
         f"{kind}, {along_n.fixed}. Below each of our losses, the time of others over its "
@@ -68,7 +75,11 @@ def growth(run: Run) -> str:
 
     def rows(kind: Kind) -> list[list[str]]:
         fits = [
-            {name: exponents(axis, points) for name, points in series(run, axis, kind).items()}
+            {
+                name: exponents(axis, points)
+                for name, points in series(run, axis, kind).items()
+                if axis.variable == "n" or IMPLEMENTATIONS[name].has_k
+            }
             for axis in along
         ]
         found = {
@@ -112,26 +123,30 @@ def host(run: Run) -> str:
     return table(["µs", "host", *headers], rows) if rows else ""
 
 
-def left_out(run: Run) -> str:
-    grouped = defaultdict(list)
-    for item in run.left_out:
-        grouped[item.cell.implementation, NUMBER.sub("#", item.why)].append(item)
-    rows = []
-    for (name, _), items in grouped.items():
-        cells = [item.cell for item in items]
-        rows.append(
-            [
-                name,
-                _common([item.why for item in items]),
-                str(len(cells)),
-                between(cell.n for cell in cells),
-                between(cell.k for cell in cells if cell.k is not None),
-                between(cell.batch for cell in cells),
-                ", ".join(sorted({cell.dtype for cell in cells})),
-            ]
-        )
+def left_out(items: Iterable[LeftOut]) -> str:
+    rows = [
+        [
+            name,
+            why,
+            str(len(cells)),
+            between(cell.n for cell in cells),
+            between(cell.k for cell in cells),
+            between(cell.batch for cell in cells),
+            ", ".join(sorted({cell.dtype for cell in cells})),
+        ]
+        for name, why, cells in by_reason(items)
+    ]
     headers = ["implementation", "why", "cells", "n", "k", "batch", "dtypes"]
     return table(headers, rows, text_columns=len(headers)) if rows else ""
+
+
+def by_reason(items: Iterable[LeftOut]) -> Iterator[tuple[str, str, list[Cell]]]:
+    """Implementations, why they were left out, and where."""
+    grouped = defaultdict(list)
+    for item in items:
+        grouped[item.cell.implementation, NUMBER.sub("#", item.why)].append(item)
+    for (name, _), alike in grouped.items():
+        yield name, _common([item.why for item in alike]), [item.cell for item in alike]
 
 
 def _worst(measured: list[Measurement], error: str) -> tuple[str, str]:
@@ -139,9 +154,7 @@ def _worst(measured: list[Measurement], error: str) -> tuple[str, str]:
     if not known:
         return "not known", ""
     worst = max(known, key=lambda m: getattr(m, error))
-    return f"{getattr(worst, error):.1e}", words(
-        n=worst.cell.n, k=worst.cell.k, batch=worst.cell.batch
-    )
+    return f"{getattr(worst, error):.1e}", place(worst.cell)
 
 
 def _common(texts: list[str]) -> str:

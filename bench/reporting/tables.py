@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from bench.reporting.axes import Axis, Kind, Shape, axes, kinds, on_no_axis, series, words
-from bench.reporting.markdown import folded, number, percent, size, table
+from bench.reporting.axes import Axis, Kind, Shape, axes, kinds, on_no_axis, place, series
+from bench.reporting.markdown import folded, marked, number, percent, size, table
 from bench.reporting.ratios import OURS, ratios
 from bench.results import Measurement, Run
 
@@ -21,7 +21,7 @@ def other_times(run: Run) -> str:
     rows = [
         [
             m.cell.implementation,
-            words(n=m.cell.n, k=m.cell.k, batch=m.cell.batch),
+            place(m.cell),
             m.cell.dtype,
             m.cell.work,
             milliseconds(m),
@@ -34,9 +34,9 @@ def other_times(run: Run) -> str:
 
 def bandwidth(run: Run) -> str:
     def value(m: Measurement) -> str:
-        return f"{number(m.cell.traffic / m.seconds / 1e9)} ({share(run, m)})"
+        return f"{number(m.cell.traffic / m.seconds / 1e9)} ({share(m)})"
 
-    return _values(run, "n", "GB/s", value) if run.copies else ""
+    return _values(run, "n", "GB/s", value)
 
 
 def memory(run: Run) -> str:
@@ -99,21 +99,21 @@ def row(axis: Axis, points: Mapping[Shape, T], value: Callable[[T], str]) -> lis
 
 def ratio_rows(run: Run, axis: Axis, kind: Kind, ours: str) -> list[list[str]]:
     return [
-        [name, *row(axis, by_shape, lambda pair: number(pair.ratio))]
+        [name, *row(axis, by_shape, str)]
         for name, by_shape in ratios(run, axis, kind, ours).items()
     ]
 
 
 def milliseconds(m: Measurement) -> str:
-    return number(m.seconds * 1e3)
+    return marked(number(m.seconds * 1e3), m.steady)
 
 
 def microseconds(m: Measurement) -> str:
-    return number(m.seconds * 1e6)
+    return marked(number(m.seconds * 1e6), m.steady)
 
 
-def share(run: Run, m: Measurement) -> str:
-    return percent(m.cell.traffic / m.seconds / run.copy_bandwidth)
+def share(m: Measurement) -> str:
+    return marked(percent(m.share), m.steady)
 
 
 def _values(run: Run, variable: str, unit: str, value: Callable[[Measurement], str]) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from bench import machine
 from bench.cells import CPU, GPU, TINY, Plan
-from bench.contest import Outcome, hold
+from bench.contest import Contest, GpuContest, Outcome
 from bench.load import Load
 from bench.precompile import precompile
 from bench.reporting import terminal
@@ -113,7 +113,8 @@ def outcome(
 
     @cache
     def outcomes(task: Cell) -> dict[Cell, Outcome]:
-        return hold(by_task[task], sizes, seed, device)
+        contest = GpuContest if device.type == "cuda" else Contest
+        return contest(sizes, seed, device).hold(by_task[task])
 
     return lambda cell: outcomes(cell.task)[cell]
 

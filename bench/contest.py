@@ -1,8 +1,4 @@
-"""The implementations of one task: each is compared with truth, for a wrong answer has no speed, then all are timed.
-
-On a GPU the time is the device's: of a CUDA graph of steps on inputs that are not in the cache, or, for
-implementations that synchronise with the host, of the same steps between two events.
-"""
+"""The implementations of one task: each is compared with truth, for a wrong answer has no speed, then all are timed."""
 
 from __future__ import annotations
 
@@ -14,20 +10,22 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench.cells import Plan
 from bench.implementations import IMPLEMENTATIONS, Unavailable
+from bench.load import waiting
 from bench.machine import l2_bytes
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
 from bench.rounds import Contestant, measure
-from bench.timing import DeviceClock, Graph, Result, Step, flush, inputs, number_of_inputs
+from bench.timing import DeviceClock, Graph, Step, flush, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
 
-Check = Callable[[Result], tuple[float | None, float | None]]
-"""The errors of a result, or WrongError."""
+Check = Callable[[Tensor, Tensor | None], tuple[float | None, float | None]]
+"""The errors of a loss and its gradient, or WrongError."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,88 @@ Outcome = Measured | str | Exception
 """Or why it was left out, or how it failed."""
 
 
-class Host:
-    def __init__(self) -> None:
-        self.clock = time.perf_counter
+class Contest:
+    """On a CPU."""
+
+    def __init__(self, sizes: Plan, seed: int, device: torch.device) -> None:
+        self.clock: Callable[[], float] = time.perf_counter
+        self.waiting = waiting
+        self._sizes, self._seed, self._device = sizes, seed, device
+
+    def hold(self, cells: Sequence[Cell]) -> dict[Cell, Outcome]:
+        """Of one task."""
+        outcomes: dict[Cell, Outcome] = {}
+        contestants: dict[Cell, Contestant] = {}
+        said = {}
+        for cell in cells:
+            try:
+                contestants[cell], said[cell] = self._checked(cell)
+            except Exception as error:
+                outcomes[cell] = _explained(cell, error)
+        if contestants:
+            task = cells[0].task
+            traffic = task.traffic / replace(task, work=BOTH).traffic
+            everyone = list(contestants.values())
+            timings = measure(everyone, self._copy(task), traffic, self.clock, self.waiting)
+            for cell, timing in zip(contestants, timings, strict=True):
+                said[cell] |= {"share": timing.share, "waited": timing.waited}
+                outcomes[cell] = Measured(timing.stats.data, said[cell])
+        return outcomes
 
     def contestant(
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
+        """And what takes its time."""
         start = self.clock()
         step()
         count = math.ceil(_SHORTEST / (self.clock() - start))
         return Contestant(_all([step] * count), count), "host"
 
+    def _checked(self, cell: Cell) -> tuple[Contestant, dict[str, Any]]:
+        implementation = IMPLEMENTATIONS[cell.implementation]
+        if why := implementation.why_not(cell.n, cell.dtype):
+            raise Unavailable(why)
+        loss = implementation.make(cell.n, cell.k, self._device)
+        step = Step(loss, *inputs(cell, self._seed, self._device))
+        check: Check = check_finite
+        if implementation.truth is not None:
+            shape = replace(cell.task, work=BOTH)
+            check = _truth(implementation.truth, shape, self._seed, self._device).errors
+        loss_error, gradient_error = check(*step.on_a_copy()())
+        # Along n: where it is most of the work, recording allocations takes longer than all the rest.
+        along_n = cell.work == BOTH and self._sizes.is_in_n(cell.n, cell.k, cell.batch)
+        memory = extra_memory(step, self._device) if along_n else None
+        contestant, clock = self.contestant(step, cell, check, implementation.capturable)
+        return contestant, {
+            "clock": clock,
+            "extra_memory": memory,
+            "loss_error": loss_error,
+            "gradient_error": gradient_error,
+        }
 
-class Gpu:
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def _copy(self, task: Cell) -> Contestant:
+        cell = replace(task, work=FORWARD)
+        scores, labels = inputs(cell, self._seed, self._device)
+        target = torch.empty_like(scores)
+        step = Step(lambda scores, labels: target.copy_(scores), scores, labels)
+
+        def check(copied: Tensor, gradient: Tensor | None) -> tuple[None, None]:
+            if not torch.equal(copied, scores):
+                raise WrongError("not a copy")
+            return None, None
+
+        check(*step())
+        return self.contestant(step, cell, check, capturable=True)[0]
+
+
+class GpuContest(Contest):
+    """The time is the device's: of a CUDA graph of steps on inputs that are not in the cache, or, for implementations
+    that synchronise with the host, of the same steps between two events."""
+
+    def __init__(self, sizes: Plan, seed: int, device: torch.device) -> None:
+        super().__init__(sizes, seed, device)
         self.clock = DeviceClock()
-        self._seed, self._device = seed, device
+        self.waiting = lambda: 0.0
         self._cache = l2_bytes(device)
         self._evict = flush(self._cache)
         # Of all graphs: none needs what another has left.
@@ -75,72 +138,8 @@ class Gpu:
         graph = Graph(steps, self._memory)
         graph.poison()
         graph.replay()
-        check(graph.results[0])
+        check(*graph.results[0])
         return Contestant(graph.replay, count, self._evict), "graph replay"
-
-
-def hold(
-    cells: Sequence[Cell], sizes: Plan, seed: int, device: torch.device
-) -> dict[Cell, Outcome]:
-    """Of cells of one task."""
-    machine = Gpu(seed, device) if device.type == "cuda" else Host()
-    outcomes: dict[Cell, Outcome] = {}
-    contestants: dict[Cell, Contestant] = {}
-    said = {}
-    for cell in cells:
-        try:
-            contestants[cell], said[cell] = _checked(cell, machine, sizes, seed, device)
-        except Exception as error:
-            outcomes[cell] = _explained(cell, error)
-    if contestants:
-        task = cells[0].task
-        copy = _copy(task, machine, seed, device)
-        traffic = task.traffic / replace(task, work=BOTH).traffic
-        timings = measure(list(contestants.values()), copy, traffic, machine.clock)
-        for cell, timing in zip(contestants, timings, strict=True):
-            outcomes[cell] = Measured(timing.stats.data, said[cell] | {"share": timing.share})
-    return outcomes
-
-
-def _checked(
-    cell: Cell, machine: Host | Gpu, sizes: Plan, seed: int, device: torch.device
-) -> tuple[Contestant, dict[str, Any]]:
-    implementation = IMPLEMENTATIONS[cell.implementation]
-    if why := implementation.why_not(cell.n, cell.dtype):
-        raise Unavailable(why)
-    step = Step(implementation.make(cell.n, cell.k, device), *inputs(cell, seed, device))
-
-    def check(result: Result) -> tuple[float | None, float | None]:
-        if implementation.truth is None:
-            return check_finite(*result)
-        shape = replace(cell.task, work=BOTH)
-        return _truth(implementation.truth, shape, seed, device).errors(*result)
-
-    loss_error, gradient_error = check(step.on_a_copy()())
-    # Along n: where it is most of the work, recording allocations takes longer than all the rest.
-    along_n = cell.work == BOTH and sizes.is_in_n(cell.n, cell.k, cell.batch)
-    memory = extra_memory(step, device) if along_n else None
-    contestant, clock = machine.contestant(step, cell, check, implementation.capturable)
-    return contestant, {
-        "clock": clock,
-        "extra_memory": memory,
-        "loss_error": loss_error,
-        "gradient_error": gradient_error,
-    }
-
-
-def _copy(task: Cell, machine: Host | Gpu, seed: int, device: torch.device) -> Contestant:
-    scores, labels = inputs(replace(task, work=FORWARD), seed, device)
-    target = torch.empty_like(scores)
-
-    def check(result: Result) -> tuple[None, None]:
-        if not torch.equal(result[0], scores):
-            raise WrongError("not a copy")
-        return None, None
-
-    step = Step(lambda scores, labels: target.copy_(scores), scores, labels)
-    check(step())
-    return machine.contestant(step, replace(task, work=FORWARD), check, capturable=True)[0]
 
 
 @lru_cache(maxsize=8)  # the definitions for one task

@@ -3,7 +3,7 @@
     pytest bench/ --benchmark-only
     python -m bench.report
 
-For each file writes benchmark-DEVICE.md with its figures and, beside it, the file itself.
+Writes benchmark-DEVICE.md with its figures and, beside it, the results themselves.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def main(given: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "files",
+        "file",
         type=Path,
-        nargs="*",
+        nargs="?",
         metavar="FILE.json",
-        default=[Path("build/run.json")],
+        default=Path("build/run.json"),
         help="default: build/run.json, which the first command writes",
     )
     parser.add_argument("--out", type=Path, default=Path("build/reports"))
@@ -64,21 +64,21 @@ def main(given: Sequence[str] | None = None) -> None:
         help="bring README.md's tables and figures up to date with the runs in OUT: --out reports",
     )
     arguments = parser.parse_args(given)
-    for file in arguments.files:
-        if not file.is_file():
-            parser.error(f"{file} does not exist; pytest bench/ --benchmark-only writes one")
-    runs = {file: load(file) for file in arguments.files}
-    if len({file_stem(run) for run in runs.values()}) < len(arguments.files):
-        parser.error("one run for each device")
+    if not arguments.file.is_file():
+        parser.error(f"{arguments.file} does not exist; pytest bench/ --benchmark-only writes one")
+    run = load(arguments.file)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    written = [path for file, run in runs.items() for path in write(file, run, arguments.out)]
+    written = write(arguments.file, run, arguments.out)
     if arguments.readme:
         README.write_text(readme_from(arguments.out, README))
         written.append(README)
-    console = Console(width=min(Console().width, terminal.WIDTH))
-    for run in runs.values():
-        console.print(Markdown(f"{sections.busy(run)}\n\n{sections.headline(run)}"))
-    console.print("Written:", *written, sep="\n", highlight=False)
+    console = Console(width=min(Console().width, terminal.WIDTH), highlight=False, markup=False)
+    console.print(sections.busy(run), end="\n\n")
+    if headline := sections.headline(run):
+        console.print(Markdown(headline))
+    else:  # a part of the suite
+        console.print(*terminal.measurements(run), sep="\n")
+    console.print("Written:", *written, sep="\n")
 
 
 if __name__ == "__main__":

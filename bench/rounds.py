@@ -1,12 +1,13 @@
 """Rounds in which contestants take turns: what slows the machine down for a while slows all of them.
 
-Where the times of one are scattered, or it moved its bytes faster than a copy can, all are measured again.
+Where one of them was disturbed, all are measured again.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_benchmark.stats import Stats
 
@@ -27,40 +28,56 @@ class Contestant:
     before: Callable[[], object] = lambda: None  # what is not, before every call
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timing:
-    stats: Stats  # of the seconds of a step
-    share: float  # of the bandwidth of the copy
+    stats: Stats = field(default_factory=Stats)  # of the seconds of a step
+    waits: list[float] = field(default_factory=list)  # of a call, over its time
+    share: float = 0.0  # of the bandwidth of the copy
+
+    @property
+    def waited(self) -> float:
+        return statistics.median(self.waits)
 
     @property
     def steady(self) -> bool:
-        return is_steady(self.stats.iqr / self.stats.median, self.share)
+        return is_steady(self.stats.iqr / self.stats.median, self.share, self.waited)
 
 
 def measure(
-    contestants: Sequence[Contestant], copy: Contestant, traffic: float, clock: Clock
+    contestants: Sequence[Contestant],
+    copy: Contestant,
+    traffic: float,
+    clock: Clock,
+    waiting: Clock,
 ) -> list[Timing]:
-    """The steadiest of up to TRIES tries.  A step moves `traffic` times the bytes of the copy."""
+    """The steadiest of up to TRIES tries.
+
+    A step moves `traffic` times the bytes of the copy.  `waiting` is the time that the process has waited for a CPU.
+    """
     tries = []
     for _ in range(TRIES):
-        *found, copied = _take_turns([*contestants, copy], clock)
-        tries.append([Timing(own, traffic * copied.median / own.median) for own in found])
-        if all(timing.steady for timing in tries[-1]):
+        *found, copied = _take_turns([*contestants, copy], clock, waiting)
+        for timing in found:
+            timing.share = traffic * copied.stats.median / timing.stats.median
+        tries.append(found)
+        if all(timing.steady for timing in found):
             break
     return min(tries, key=lambda timings: sum(not timing.steady for timing in timings))
 
 
-def _take_turns(contestants: Sequence[Contestant], clock: Clock) -> list[Stats]:
-    found = [Stats() for _ in contestants]
+def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock) -> list[Timing]:
+    found = [Timing() for _ in contestants]
     for _ in range(_ROUNDS):
-        for contestant, stats in zip(contestants, found, strict=True):
+        for contestant, timing in zip(contestants, found, strict=True):
             end = clock() + _SECONDS
             for _ in range(_MOST_CALLS):
                 contestant.before()
+                waited = waiting()
                 start = clock()
                 contestant.call()
                 now = clock()
-                stats.update((now - start) / contestant.steps)
+                timing.stats.update((now - start) / contestant.steps)
+                timing.waits.append((waiting() - waited) / (now - start))
                 if now > end:
                     break
     return found

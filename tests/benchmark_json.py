@@ -67,6 +67,7 @@ def run(cells: Iterable[Cell], seconds: Callable[[Cell], float], **changed: Any)
                 seconds(cell),
                 spread=0.125,
                 share=0.25,
+                waited=0.0,
                 clock="host",
                 extra_memory=4 * cell.batch,
                 loss_error=1e-7,

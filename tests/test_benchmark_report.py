@@ -85,12 +85,13 @@ def test_what_cannot_be_is_marked_wherever_it_stands():
     cell = Cell("smooth_svm", 128, 5, 8192, "float32", BOTH)
     fast = page(doctored(whole_run(), share=7.11))
     slow = page(doctored(whole_run(), spread=0.31))
+    waiting = page(doctored(whole_run(), waited=0.11))
 
     assert "| **smooth_svm, ms** | 52.4 ? | 52.4 |" in fast
     assert "| share of copy bandwidth | 711 % ? | 25 % |" in fast
     assert "| F.cross_entropy | 0.0800 ? | 0.0800 |" in fast
     assert "| smooth_svm | 0.160 (711 % ?) | 0.160 (25 %) |" in fast
-    for text in (fast, slow):
+    for text in (fast, slow, waiting):
         count = len(whole_run().measurements)
         assert f"; 1 of {count} measurements stayed unsteady and have a ?." in text
         assert "what 3 such tries did not make steady" in text

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -18,12 +22,15 @@ class Machine:
     """Time passes only in what contestants do; one call of more than 0.02 seconds fills a turn."""
 
     def __init__(self, slowness: Slowness = lambda turn: 1.0) -> None:
-        self.now = 0.0
+        self.now = self.waited = 0.0
         self.order: list[str] = []
         self.slowness = slowness
 
     def clock(self) -> float:
         return self.now
+
+    def waiting(self) -> float:
+        return self.waited
 
     def contestant(self, name: str, seconds: float, steps: int = 1) -> Contestant:
         def call() -> None:
@@ -36,7 +43,7 @@ class Machine:
 def test_contestants_take_turns():
     machine = Machine()
     a, b = machine.contestant("a", 0.03), machine.contestant("b", 0.05)
-    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock)
+    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock, machine.waiting)
 
     assert machine.order == ["a", "b", "copy"] * _ROUNDS
     assert [timing.stats.median for timing in found] == pytest.approx([0.03, 0.05])
@@ -46,7 +53,7 @@ def test_contestants_take_turns():
 def test_what_slows_the_machine_for_a_while_slows_all():
     machine = Machine(lambda turn: 10.0 if turn % _ROUNDS < 2 else 1.0)
     a, b = machine.contestant("a", 0.03), machine.contestant("b", 0.06)
-    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock)
+    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock, machine.waiting)
 
     assert found[1].stats.median / found[0].stats.median == pytest.approx(2)
     assert not any(timing.steady for timing in found)
@@ -55,7 +62,7 @@ def test_what_slows_the_machine_for_a_while_slows_all():
 def test_a_short_call_is_timed_often_and_for_a_step():
     machine = Machine()
     a = machine.contestant("a", 1e-3, steps=4)
-    (timing,) = measure([a], machine.contestant("copy", 1e-3), 1.0, machine.clock)
+    (timing,) = measure([a], machine.contestant("copy", 1e-3), 1.0, machine.clock, machine.waiting)
 
     assert len(timing.stats.data) > 4 * _ROUNDS
     assert timing.stats.median == pytest.approx(1e-3)
@@ -64,7 +71,9 @@ def test_a_short_call_is_timed_often_and_for_a_step():
 def test_a_try_that_was_disturbed_is_repeated():
     machine = Machine(lambda turn: 15.0 if turn in (1, 2) else 1.0)
     contestants = [machine.contestant(name, 0.03) for name in "ab"]
-    found = measure(contestants, machine.contestant("copy", 0.025), 1.0, machine.clock)
+    found = measure(
+        contestants, machine.contestant("copy", 0.025), 1.0, machine.clock, machine.waiting
+    )
 
     assert machine.order.count("a") == machine.order.count("b") == 2 * _ROUNDS
     assert all(timing.steady for timing in found)
@@ -82,7 +91,11 @@ def test_what_stays_unsteady_is_said_to_be():
         machine.slowness = lambda turn: 1.0
 
     found = measure(
-        [calm, Contestant(call, 1)], machine.contestant("copy", 0.025), 1.0, machine.clock
+        [calm, Contestant(call, 1)],
+        machine.contestant("copy", 0.025),
+        1.0,
+        machine.clock,
+        machine.waiting,
     )
 
     assert machine.order.count("disturbed") == TRIES * _ROUNDS
@@ -100,14 +113,22 @@ def test_the_steadiest_try_is_kept():
         machine.now += 0.03 * (next(first, 1.0) - 1)
         b.call()
 
-    found = measure([a, Contestant(call, 1)], machine.contestant("copy", 0.025), 1.0, machine.clock)
+    found = measure(
+        [a, Contestant(call, 1)],
+        machine.contestant("copy", 0.025),
+        1.0,
+        machine.clock,
+        machine.waiting,
+    )
     assert [timing.steady for timing in found] == [True, False]
 
 
 def test_nothing_is_faster_than_a_copy():
     machine = Machine()
     fast, half = machine.contestant("fast", 0.03), machine.contestant("half", 0.06)
-    found = measure([fast, half], machine.contestant("copy", 0.2133), 1.0, machine.clock)
+    found = measure(
+        [fast, half], machine.contestant("copy", 0.2133), 1.0, machine.clock, machine.waiting
+    )
 
     assert found[0].share == pytest.approx(7.11)
     assert machine.order.count("fast") == TRIES * _ROUNDS
@@ -117,10 +138,51 @@ def test_nothing_is_faster_than_a_copy():
 def test_moving_half_the_bytes_may_take_half_the_time():
     machine = Machine()
     (timing,) = measure(
-        [machine.contestant("forward", 0.03)], machine.contestant("copy", 0.05), 0.5, machine.clock
+        [machine.contestant("forward", 0.03)],
+        machine.contestant("copy", 0.05),
+        0.5,
+        machine.clock,
+        machine.waiting,
     )
     assert timing.share == pytest.approx(5 / 6)
     assert timing.steady
+
+
+def test_what_always_waits_for_a_cpu_is_steady_but_wrong():
+    machine = Machine()
+    alone, delayed = machine.contestant("alone", 0.03), machine.contestant("delayed", 0.3)
+
+    def call() -> None:
+        delayed.call()
+        machine.waited += 0.04
+
+    found = measure(
+        [alone, Contestant(call, 1)],
+        machine.contestant("copy", 0.025),
+        1.0,
+        machine.clock,
+        machine.waiting,
+    )
+    assert [timing.waited for timing in found] == pytest.approx([0, 0.04 / 0.3])
+    assert [timing.steady for timing in found] == [True, False]
+    assert machine.order.count("delayed") == TRIES * _ROUNDS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts it")
+def test_threads_in_line_for_a_cpu_are_waiting():
+    """Two processes on one CPU, of which this is one."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        start, waited = time.perf_counter(), load.waiting()
+        while time.perf_counter() < start + 0.5:
+            pass
+    finally:
+        os.sched_setaffinity(0, cpus)
+        other.kill()
+        other.wait()
+    assert load.waiting() - waited > 0.05
 
 
 def test_load_of_others(tmp_path, monkeypatch):

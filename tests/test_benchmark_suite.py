@@ -11,7 +11,7 @@ import torch
 import triton_topk
 from bench import contest, timing
 from bench.cells import CPU, GPU, TINY
-from bench.contest import Gpu, Measured, hold
+from bench.contest import Contest, GpuContest, Measured
 from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
@@ -122,7 +122,7 @@ def test_what_a_peer_gets_wrong_is_left_out_and_what_we_do_is_a_failure(monkeypa
         spoilt = replace(IMPLEMENTATIONS[name], make=wrong)
         monkeypatch.setitem(IMPLEMENTATIONS, name, spoilt)
     cells = [Cell(name, 32, 5, 32, "float32", BOTH) for name in names]
-    ours, peer, right = (hold(cells, TINY, 1, ON_CPU)[cell] for cell in cells)
+    ours, peer, right = map(Contest(TINY, 1, ON_CPU).hold(cells).get, cells)
 
     assert isinstance(ours, WrongError)
     assert peer == "WrongError: loss off by 1"
@@ -155,12 +155,13 @@ def test_a_gpu_is_given_inputs_that_are_not_in_its_cache(monkeypatch, capturable
         done.append(scores[0, 0].item())
         return triton_topk.smooth_svm(scores, labels)
 
-    def check(result: timing.Result) -> tuple[float, None]:
+    def check(loss: torch.Tensor, gradient: torch.Tensor | None) -> tuple[None, None]:
         done.append("check")
-        return result[0].item(), None
+        return None, None
 
     step = Step(loss, *inputs(cell, 1, ON_CPU))
-    contestant, clock = Gpu(1, ON_CPU).contestant(step, cell, check, capturable)
+    gpu = GpuContest(TINY, 1, ON_CPU)
+    contestant, clock = gpu.contestant(step, cell, check, capturable)
     assert clock == ("graph replay" if capturable else "events")
     assert done.count("check") == int(capturable)
     done.clear()

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from bench.cells import Plan
 from bench.implementations import IMPLEMENTATIONS, Unavailable
-from bench.load import waiting
 from bench.machine import l2_bytes
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
 from bench.rounds import Contestant, measure
 from bench.timing import DeviceClock, Graph, Step, flush, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
+from triton_topk.check.waiting import waiting
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
@@ -24,15 +23,6 @@ class Load:
             return None
         total, busy, own = (now - start for now, start in zip(_seconds(), self._start, strict=True))
         return max(0.0, busy - own) / total
-
-
-def waiting() -> float:
-    """Seconds that threads of this process have been ready to run without a CPU; 0 where the system does not say."""
-    nanoseconds = 0
-    for file in Path("/proc/self/task").glob("*/schedstat"):
-        with suppress(OSError):  # a thread that has ended
-            nanoseconds += int(file.read_text().split()[1])
-    return 1e-9 * nanoseconds
 
 
 def _seconds() -> tuple[float, float, float] | None:

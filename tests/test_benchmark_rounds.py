@@ -13,6 +13,7 @@ import pytest
 from bench import load
 from bench.load import Load
 from bench.rounds import _ROUNDS, TRIES, Contestant, measure
+from triton_topk.check.waiting import waiting
 
 Slowness = Callable[[int], float]
 """A factor, for each round of all tries."""
@@ -148,6 +149,19 @@ def test_moving_half_the_bytes_may_take_half_the_time():
     assert timing.steady
 
 
+def test_what_takes_long_is_not_tried_again():
+    machine = Machine(lambda turn: 2.0 if turn % _ROUNDS in (1, 2) else 1.0)
+    (timing,) = measure(
+        [machine.contestant("slow", 2.0)],
+        machine.contestant("copy", 0.025),
+        1.0,
+        machine.clock,
+        machine.waiting,
+    )
+    assert machine.order.count("slow") == _ROUNDS
+    assert not timing.steady
+
+
 def test_what_always_waits_for_a_cpu_is_steady_but_wrong():
     machine = Machine()
     alone, delayed = machine.contestant("alone", 0.03), machine.contestant("delayed", 0.3)
@@ -175,14 +189,14 @@ def test_threads_in_line_for_a_cpu_are_waiting():
     os.sched_setaffinity(0, {min(cpus)})
     try:
         other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        start, waited = time.perf_counter(), load.waiting()
+        start, waited = time.perf_counter(), waiting()
         while time.perf_counter() < start + 0.5:
             pass
     finally:
         os.sched_setaffinity(0, cpus)
         other.kill()
         other.wait()
-    assert load.waiting() - waited > 0.05
+    assert waiting() - waited > 0.05
 
 
 def test_load_of_others(tmp_path, monkeypatch):

@@ -94,6 +94,15 @@ def test_losses_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [max(seconds) for seconds in found] == pytest.approx([50, 100, 150])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.48])
+def test_says_that_the_machine_is_busy(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "waiting", lambda: share * speed.time.perf_counter())
+    *_, last = speed.table(torch.device("cpu"))
+    said = "The machine is busy: threads waited for a CPU for 48% of the time."
+    assert (last == said) == (share > 0)
+
+
 def wrong_value(loss: Tensor, scores: Tensor) -> Tensor:
     return loss + 1e-4 * loss.detach()
 

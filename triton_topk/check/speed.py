@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triton_topk.check.losses import losses
+from triton_topk.check.waiting import waiting
 
 ROWS, CLASSES, K = 256, 1000, 5
 ROUNDS, CALLS = 20, 5
+_BUSY = 0.1
 _LINE = "{:37}{:>8}{:>24}{:>14}"
 
 
@@ -27,7 +29,9 @@ def table(device: torch.device) -> Iterator[str]:
     def call(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad(loss(scores, labels), scores)
 
+    waited, start = waiting(), time.perf_counter()
     found = in_turns([call(loss) for loss in timed.values()], device)
+    busy = (waiting() - waited) / (time.perf_counter() - start)
     yield _LINE.format("", "ms", "times F.cross_entropy", "IQR / median")
     base = min(found[0])
     for name, seconds in zip(timed, found, strict=True):
@@ -36,6 +40,8 @@ def table(device: torch.device) -> Iterator[str]:
         yield _LINE.format(
             name, f"{1e3 * least:.3g}", f"{least / base:.3g}", f"{(high - low) / median:.0%}"
         )
+    if busy > _BUSY:
+        yield f"The machine is busy: threads waited for a CPU for {busy:.0%} of the time."
 
 
 def in_turns(calls: Sequence[Callable[[], object]], device: torch.device) -> list[list[float]]:

@@ -57,20 +57,21 @@ def main(given: Sequence[str] | None = None) -> None:
         default=Path("build/run.json"),
         help="default: build/run.json, which the first command writes",
     )
-    parser.add_argument("--out", type=Path, default=Path("build/reports"))
+    parser.add_argument("--out", type=Path, help="default: build/reports, with --readme reports")
     parser.add_argument(
         "--readme",
         action="store_true",
-        help="bring README.md's tables and figures up to date with the runs in OUT: --out reports",
+        help="bring README.md's tables and figures up to date with the runs in OUT",
     )
     arguments = parser.parse_args(given)
     if not arguments.file.is_file():
         parser.error(f"{arguments.file} does not exist; pytest bench/ --benchmark-only writes one")
     run = load(arguments.file)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    written = write(arguments.file, run, arguments.out)
+    out = arguments.out or Path("reports" if arguments.readme else "build/reports")
+    out.mkdir(parents=True, exist_ok=True)
+    written = write(arguments.file, run, out)
     if arguments.readme:
-        README.write_text(readme_from(arguments.out, README))
+        README.write_text(readme_from(out, README))
         written.append(README)
     console = Console(width=min(Console().width, terminal.WIDTH), highlight=False, markup=False)
     console.print(sections.busy(run), end="\n\n")

@@ -66,7 +66,7 @@ def test_command(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(README)
 
     def readme_of(file: str) -> str:
-        main([file, "--out", "reports", "--readme"])
+        main([file, "--readme"])
         return (tmp_path / "README.md").read_text()
 
     readme_of("a.json")
@@ -122,7 +122,7 @@ def check_links(text: str, folder: Path) -> None:
 
 def test_readme_and_pages_are_what_the_committed_runs_say():
     files = sorted((ROOT / "reports").glob("benchmark-*.json"))
-    command = "run: python -m bench.report reports/benchmark-DEVICE.json --out reports --readme"
+    command = "run: python -m bench.report reports/benchmark-DEVICE.json --readme"
 
     assert files, "no reports/benchmark-DEVICE.json is committed"
     for file in files:

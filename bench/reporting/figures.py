@@ -88,7 +88,6 @@ def against_k(run: Run, along_k: Sequence[Axis], kind: Kind) -> Figure:
 
 def share_of_copy(run: Run, axis: Axis, kind: Kind) -> Figure:
     """Of ours and of what has no k; on a linear scale the others could not be told from 0."""
-
     lines = {
         name: points
         for name, points in _lines(axis, series(run, axis, kind), lambda m: 100 * m.share).items()

@@ -22,7 +22,7 @@ class Load:
         if self._start is None:
             return None
         total, busy, own = (now - start for now, start in zip(_seconds(), self._start, strict=True))
-        return max(0.0, busy - own) / total
+        return max(0.0, busy - own) / total if total else None  # some sandboxes count nothing
 
 
 def _seconds() -> tuple[float, float, float] | None:

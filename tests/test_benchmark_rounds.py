@@ -210,6 +210,7 @@ def test_load_of_others(tmp_path, monkeypatch):
     stat.write_text("cpu  100 0 0 100 0 0 0 0 0\ncpu0 1 1\n")
     watch = Load()
     assert watch.before == 1.5
+    assert watch.others() is None  # no time has passed, as in a sandbox that counts none
 
     # 8 seconds of CPU time, 6 of them busy, 2 of these with this process
     stat.write_text("cpu  500 0 100 250 50 0 0 100 300\ncpu0 1 1\n")

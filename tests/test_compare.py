@@ -140,6 +140,7 @@ def test_a_commit_against_itself(repository, capfd):
         assert float(new) > 0
 
 
+@pytest.mark.exhaustive
 def test_changes_that_are_not_committed(repository, capfd):
     with (repository / "triton_topk" / "__init__.py").open("a") as module:
         module.write(
@@ -179,6 +180,7 @@ def test_a_commit_without_the_package(repository, capfd, monkeypatch):
     assert f"triton_topk is imported from {ROOT} for " in said
 
 
+@pytest.mark.exhaustive
 def test_a_commit_that_does_not_run(repository, capfd):
     (repository / "triton_topk" / "__init__.py").write_text("raise RuntimeError('broken')\n")
     git("commit", "--quiet", "--all", "--message", "Broken")
@@ -203,6 +205,7 @@ def test_bad_input(repository, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(repository)
 
 
+@pytest.mark.exhaustive
 def test_no_case_of_that_name(repository, capfd):
     code, said = stopped(capfd, "HEAD", "-k", "cross_entropy")
     assert code == 125

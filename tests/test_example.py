@@ -5,11 +5,13 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import pytest
 import torch
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "noisy_digits.py"
 
 
+@pytest.mark.exhaustive
 def test_noisy_digits(tmp_path):
     settings = ["--noise-rates", "0", "0.5", "--seeds", "2", "--epochs", "10", "--out"]
     subprocess.run([sys.executable, EXAMPLE, *settings, tmp_path], check=True, timeout=300)

@@ -45,6 +45,7 @@ def exported(model: Evaluation, strict: bool) -> torch.export.ExportedProgram:
     return torch.export.export(model, batch(4), dynamic_shapes=(rows, rows), strict=strict)
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("strict", [False, True])
@@ -85,6 +86,7 @@ class Accuracy(Evaluation):
         return found, hits.top1, hits.topk.float().mean()
 
 
+@pytest.mark.exhaustive(one_in=2)
 @each([*one_of_each(3), *with_margins(3, torch.linspace(0, 2, 11))])
 @pytest.mark.parametrize("strict", [False, True])
 def test_margins_normalizer_and_hits(loss: Loss, strict: bool) -> None:

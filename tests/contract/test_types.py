@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.exhaustive
 def test_a_users_script_under_mypy_strict() -> None:
     # from the root of the repository, where mypy keeps what it knows of PyTorch
     done = subprocess.run(

@@ -9,4 +9,6 @@ pytest.importorskip("triton", reason="the kernels need Triton, which is not inst
 
 def test_any_call_of_a_kernel(pytestconfig: pytest.Config) -> None:
     profile = settings.get_current_profile_name()
-    assert pass_in_the_interpreter(pytestconfig, "tests/fuzz", f"--hypothesis-profile={profile}")
+    assert pass_in_the_interpreter(
+        pytestconfig, "tests/fuzz", "-n0", f"--hypothesis-profile={profile}"
+    )

@@ -82,9 +82,9 @@ def test_every_layout(loss: Loss, layout: str | None) -> None:
     config = None if layout is None else LAYOUTS[layout]
     torch.manual_seed(0)
     for n in (6, 70):
-        scores = torch.randn(7, n) * 3
-        scores[4:] = scores[4:].round()  # ties everywhere
-        labels = torch.randint(n, (7,))
+        scores = torch.randn(5, n) * 3
+        scores[3:] = scores[3:].round()  # ties everywhere
+        labels = torch.randint(n, (5,))
         assert_same(scores, labels, loss, config)
         assert_same(scores.double(), labels, loss, config)
 
@@ -128,18 +128,19 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
     torch.testing.assert_close(gradient, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
 
 
+@pytest.mark.exhaustive(one_in=2)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
-def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss) -> None:
+def test_masked_nan_infinite_ignored_and_wrong_labels(loss: Loss, layout: str) -> None:
     scores, labels, known, poisoned, clean = difficult_rows()
     expected_losses, expected = run(eager, scores, known, loss)
-    for config in LAYOUTS.values():
-        losses, gradient = run(launch, scores, labels, loss, config)
-        assert losses[poisoned].isnan().all()
-        assert gradient[poisoned].isnan().all()
-        torch.testing.assert_close(losses[clean], expected_losses[clean])
-        torch.testing.assert_close(gradient[clean], expected[clean])
-        assert losses[8] == losses[12] == 0
-        assert (gradient[[8, 12]] == 0).all()
+    losses, gradient = run(launch, scores, labels, loss, LAYOUTS[layout])
+    assert losses[poisoned].isnan().all()
+    assert gradient[poisoned].isnan().all()
+    torch.testing.assert_close(losses[clean], expected_losses[clean])
+    torch.testing.assert_close(gradient[clean], expected[clean])
+    assert losses[8] == losses[12] == 0
+    assert (gradient[[8, 12]] == 0).all()
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)

@@ -37,6 +37,7 @@ def force(monkeypatch: pytest.MonkeyPatch, config: Config, n: int) -> None:
     monkeypatch.setattr(launch, "run", partial(launch.run, config=fit(config, n)))
 
 
+@pytest.mark.exhaustive(one_in=2)
 @pytest.mark.parametrize(
     ("k", "n", "config"),
     [

@@ -38,6 +38,7 @@ def test_augmented_images_are_crops_of_the_padded_image_or_of_its_mirror_image()
     assert torch.equal(images.augment(original, untouched, generator()), original)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loss", [CROSS_ENTROPY, "truncated Lq"])
 def test_a_killed_training_goes_on_after_its_last_epoch(tmp_path, loss):
     write_cifar100(tmp_path, n=100)

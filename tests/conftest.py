@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -35,10 +34,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         seen[item.function] += 1
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    gc.freeze()  # thousands of tests, through which every collection of garbage would go
 
 
 def _runs_always(item: pytest.Function, number: int) -> bool:

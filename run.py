@@ -29,10 +29,12 @@ def run(*command):
 def install(extra):
     pinned = "".join((ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
     installed = VENV / f"{extra}-installed"
-    if installed.exists() and installed.read_text() == pinned:
+    if PYTHON.exists() and installed.exists() and installed.read_text() == pinned:
         return
     print(__doc__.split("\n\n")[1], flush=True)
-    run(sys.executable, "-m", "venv", VENV)
+    for other in [file for file in VENV.glob("*-installed") if file.read_text() != pinned]:
+        other.unlink()
+    run(sys.executable, "-m", "venv", VENV, *([] if PYTHON.exists() else ["--clear"]))
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
     pip += ["-c", "constraints.txt"]
     driver = shutil.which("nvidia-smi")
@@ -54,6 +56,5 @@ if __name__ == "__main__":
     about, extra, commands = TASKS[task]
     print(f"{task}: {about} on two cores.", flush=True)
     install(extra)
-    *others, last = (command.split() for command in commands.split("; "))
-    for command in [*others, last + arguments]:
-        run(PYTHON, *command)
+    for command in commands.split("; "):
+        run(PYTHON, *command.split(), *(arguments if commands.endswith(command) else []))

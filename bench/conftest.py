@@ -53,6 +53,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # that nothing was measured, as where pytest is asked for a list of the tests
+    config.addinivalue_line("filterwarnings", "ignore:Not saving anything")
     config.option.benchmark_quiet = True  # its table has twice the columns of a terminal
     config.option.benchmark_json = config.option.benchmark_json or Path("build/run.json")
     config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)

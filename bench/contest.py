@@ -17,7 +17,7 @@ from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.machine import l2_bytes
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
-from bench.rounds import Contestant, measure
+from bench.rounds import Contestant, TurnError, measure
 from bench.timing import DeviceClock, Graph, Step, flush, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
 from triton_topk.check.waiting import waiting
@@ -59,11 +59,24 @@ class Contest:
         if contestants:
             task = cells[0].task
             traffic = task.traffic / replace(task, work=BOTH).traffic
+            copy = self._copy(task)
+        while contestants:
             everyone = list(contestants.values())
-            timings = measure(everyone, self._copy(task), traffic, self.clock, self.waiting)
+            try:
+                timings = measure(everyone, copy, traffic, self.clock, self.waiting)
+            except TurnError as failed:
+                cell = {contestant: cell for cell, contestant in contestants.items()}[failed.whose]
+                outcomes[cell] = _explained(cell, failed.why)
+                del contestants[cell]  # and the others begin again
+                continue
             for cell, timing in zip(contestants, timings, strict=True):
-                said[cell] |= {"share": timing.share, "waited": timing.waited}
+                said[cell] |= {
+                    "share": timing.share,
+                    "waited": timing.waited,
+                    "copy_steady": timing.copy_steady,
+                }
                 outcomes[cell] = Measured(timing.stats.data, said[cell])
+            break
         return outcomes
 
     def contestant(
@@ -100,8 +113,7 @@ class Contest:
     def _copy(self, task: Cell) -> Contestant:
         cell = replace(task, work=FORWARD)
         scores, labels = inputs(cell, self._seed, self._device)
-        target = torch.empty_like(scores)
-        step = Step(lambda scores, labels: target.copy_(scores), scores, labels)
+        step = Step(lambda scores, labels: scores.clone(), scores, labels)
 
         def check(copied: Tensor, gradient: Tensor | None) -> tuple[None, None]:
             if not torch.equal(copied, scores):

@@ -51,6 +51,7 @@ class Measurement:
     spread: float  # interquartile range over the median
     share: float  # of the bandwidth of a copy of the scores in the same rounds
     waited: float  # by its threads for a CPU, over the time of a call; median
+    copy_steady: bool
     clock: str  # "host", "graph replay" or "events": what took the time
     extra_memory: int | None  # peak bytes beyond the scores and the gradient
     loss_error: float | None  # relative, against truth in float64
@@ -58,7 +59,7 @@ class Measurement:
 
     @property
     def steady(self) -> bool:
-        return is_steady(self.spread, self.share, self.waited)
+        return is_steady(self.spread, self.share, self.waited) and self.copy_steady
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Timing:
     stats: Stats = field(default_factory=Stats)  # of the seconds of a step
     waits: list[float] = field(default_factory=list)  # of a call, over its time
     share: float = 0.0  # of the bandwidth of the copy
+    copy_steady: bool = True
 
     @property
     def waited(self) -> float:
@@ -41,7 +42,16 @@ class Timing:
 
     @property
     def steady(self) -> bool:
-        return is_steady(self.stats.iqr / self.stats.median, self.share, self.waited)
+        spread = self.stats.iqr / self.stats.median
+        return is_steady(spread, self.share, self.waited) and self.copy_steady
+
+
+class TurnError(Exception):
+    """One of the contestants, in its turn."""
+
+    def __init__(self, whose: Contestant, why: Exception) -> None:
+        super().__init__(str(why))
+        self.whose, self.why = whose, why
 
 
 def measure(
@@ -61,6 +71,7 @@ def measure(
         *found, copied = _take_turns([*contestants, copy], clock, waiting)
         for timing in found:
             timing.share = traffic * copied.stats.median / timing.stats.median
+            timing.copy_steady = copied.steady
         tries.append(found)
         if all(timing.steady for timing in found):
             break
@@ -68,18 +79,30 @@ def measure(
 
 
 def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock) -> list[Timing]:
+    """As many calls of a contestant in each round as there was time for in the first, so that a slow round has as much
+    weight for the short calls of one as for the long calls of another."""
     found = [Timing() for _ in contestants]
-    for _ in range(_ROUNDS):
-        for contestant, timing in zip(contestants, found, strict=True):
+    calls = [_MOST_CALLS] * len(found)
+    for of_round in range(_ROUNDS):
+        for i, (contestant, timing) in enumerate(zip(contestants, found, strict=True)):
             end = clock() + _SECONDS
-            for _ in range(_MOST_CALLS):
-                contestant.before()
-                waited = waiting()
-                start = clock()
-                contestant.call()
-                now = clock()
-                timing.stats.update((now - start) / contestant.steps)
-                timing.waits.append((waiting() - waited) / (now - start))
-                if now > end:
+            for call in range(1, calls[i] + 1):
+                now = _time(contestant, timing, clock, waiting)
+                if of_round == 0 and now > end:
+                    calls[i] = call
                     break
     return found
+
+
+def _time(contestant: Contestant, timing: Timing, clock: Clock, waiting: Clock) -> float:
+    """When it ended."""
+    try:
+        contestant.before()
+        waited, start = waiting(), clock()
+        contestant.call()
+        now = clock()
+    except Exception as error:
+        raise TurnError(contestant, error) from error
+    timing.stats.update((now - start) / contestant.steps)
+    timing.waits.append((waiting() - waited) / (now - start))
+    return now

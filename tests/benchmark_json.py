@@ -68,6 +68,7 @@ def run(cells: Iterable[Cell], seconds: Callable[[Cell], float], **changed: Any)
                 spread=0.125,
                 share=0.25,
                 waited=0.0,
+                copy_steady=True,
                 clock="host",
                 extra_memory=4 * cell.batch,
                 loss_error=1e-7,

@@ -24,22 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the exhaustive tests too")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    if config.getoption("all"):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = any("::" in argument for argument in config.args) or config.getoption("lf", False)
+    if config.getoption("all") or named:
         return
-    seen: Counter[object] = Counter()  # cases of each function
+    seen: Counter[str] = Counter()  # cases of each function
     chosen, left_out = [], []
     for item in items:
-        (chosen if _runs_always(item, seen[item.function]) else left_out).append(item)
-        seen[item.function] += 1
+        function = item.nodeid.partition("[")[0]
+        (chosen if _runs_always(item, seen[function]) else left_out).append(item)
+        seen[function] += 1
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
 
 
-def _runs_always(item: pytest.Function, number: int) -> bool:
+def _runs_always(item: pytest.Item, number: int) -> bool:
     """Whether a test, or this case of it, is not for --all only.
 
-    Of a cross of parameters, diagonals are always run: there each value of a parameter meets some of another's.
+    Of a cross of parameters diagonals are always run, where the places of the values in their lists add up to a
+    multiple of `one_in`: each value of a parameter is there if another has as many.
     """
     exhaustive = item.get_closest_marker("exhaustive")
     if exhaustive is None or "one_in" not in exhaustive.kwargs:

@@ -13,13 +13,14 @@ _ROOT = Path(__file__).parents[1]
 
 
 def pass_in_the_interpreter(config: pytest.Config, *arguments: str) -> bool:
-    """Whether pytest with these arguments passes there, in processes of its own, and all of it with --all."""
-    everything = ["--all"] if config.getoption("all") else []
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}
+    """Whether pytest with these arguments passes there, in processes of its own, as this one with --all and -n0."""
+    options = ["--all"] * config.getoption("all") + ["-n0"] * (
+        config.getoption("numprocesses") == 0
+    )
     # pytest reads the number of tests that ran off the output, so let it through
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *everything, *arguments],
-        env=environment | {"TRITON_INTERPRET": "1"},
+        [sys.executable, "-m", "pytest", "-q", *options, *arguments],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=_ROOT,
         check=False,
     )

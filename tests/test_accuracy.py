@@ -16,7 +16,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=2)
 @pytest.mark.parametrize(("k", "n"), SHAPES)
 def test_float32(k: int, n: int) -> None:
     assert_promised(cases(k, n), k, n)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,41 @@ def test_what_slows_the_machine_for_a_while_slows_all():
 
     assert found[1].stats.median / found[0].stats.median == pytest.approx(2)
     assert not any(timing.steady for timing in found)
+
+
+@pytest.mark.parametrize("slow", [{1, 2, 3}, {1, 2, 3, 4}, {0, 1, 3}])
+def test_short_and_long_calls_are_slowed_alike(slow):
+    """By most of the rounds, of which a short call has many times and a long one few."""
+    machine = Machine()
+    rounds = {"short": -1, "long": -1, "copy": -1}
+
+    def contestant(name: str, seconds: float) -> Contestant:
+        def call() -> None:
+            if not machine.order or machine.order[-1] != name:
+                rounds[name] += 1
+            machine.now += seconds * (30 if rounds[name] % _ROUNDS in slow else 1)
+            machine.order.append(name)
+
+        return Contestant(call, 1)
+
+    everyone = [contestant("short", 1e-3), contestant("long", 0.03)]
+    found = measure(everyone, contestant("copy", 1e-3), 1.0, machine.clock, machine.waiting)
+    assert found[1].stats.median / found[0].stats.median == pytest.approx(30)
+
+
+def test_a_disturbed_copy_is_measured_again_and_said():
+    machine = Machine()
+    copy = machine.contestant("copy", 0.03)
+
+    def call() -> None:
+        machine.slowness = lambda turn: 20.0 if turn % _ROUNDS in (1, 2) else 1.0
+        copy.call()
+        machine.slowness = lambda turn: 1.0
+
+    calm = machine.contestant("calm", 0.03)
+    (timing,) = measure([calm], Contestant(call, 1), 0.5, machine.clock, machine.waiting)
+    assert machine.order.count("calm") == TRIES * _ROUNDS
+    assert not timing.steady
 
 
 def test_a_short_call_is_timed_often_and_for_a_step():
@@ -182,13 +218,15 @@ def test_what_always_waits_for_a_cpu_is_steady_but_wrong():
     assert machine.order.count("delayed") == TRIES * _ROUNDS
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts it")
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="this system does not count it"
+)
 def test_threads_in_line_for_a_cpu_are_waiting():
     """Two processes on one CPU, of which this is one."""
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         start, waited = time.perf_counter(), waiting()
         while time.perf_counter() < start + 0.5:
             pass

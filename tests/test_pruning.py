@@ -259,6 +259,20 @@ def test_bad_options(arguments: dict[str, object], error: type[Exception], messa
         loss_of(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [("truncation", 3, ValueError), ("truncation", None, TypeError), ("q", 7, ValueError)],
+)
+def test_bad_options_that_were_set_since(option: str, value: Any, error: type[Exception]) -> None:
+    loss = loss_of()
+    setattr(loss, option, value)
+    scores, labels, indices = torch.randn(4, 5), torch.arange(4), torch.arange(4)
+    for call in (loss, loss.prune):
+        with pytest.raises(error, match=f"{option} must be .*got {value}"):
+            call(scores, labels, indices)
+    assert loss.kept.all()
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(TypeError, match=r"num_samples must be an int, got 2\.0"):
         TruncatedLqLoss(2.0)

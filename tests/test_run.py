@@ -35,7 +35,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def call(command: tuple[object, ...], **_: Any) -> int:
         found.append([str(part) for part in command])
         if "venv" in command:
-            Path(str(command[-1])).mkdir(exist_ok=True)
+            python = Path(str(command[3])) / "bin" / "python"
+            python.parent.mkdir(parents=True, exist_ok=True)
+            python.touch()
         return 0
 
     monkeypatch.setattr(subprocess, "call", call)
@@ -74,6 +76,29 @@ def test_other_versions_are_installed(script, commands, monkeypatch):
         file.write("six==1.17.0\n")
     commands.clear()
     run(script, monkeypatch, "example")
+    assert installed(commands) == [CPU, EXAMPLE]
+
+
+def test_each_change_of_versions_is_installed(script, commands, monkeypatch):
+    """So is one back to what had been installed for another task."""
+    constraints = script.with_name("constraints.txt")
+    before = constraints.read_text()
+    for task in ("test", "example"):
+        run(script, monkeypatch, task)
+    constraints.write_text(before + "six==1.17.0\n")
+    run(script, monkeypatch, "example")
+    constraints.write_text(before)
+    commands.clear()
+    run(script, monkeypatch, "test")
+    assert installed(commands) == [CPU, ["-e", ".[test]"]]
+
+
+def test_an_environment_without_its_python_is_made_anew(script, commands, monkeypatch):
+    run(script, monkeypatch, "example")
+    script.with_name(".venv").joinpath("bin", "python").unlink()
+    commands.clear()
+    run(script, monkeypatch, "example")
+    assert commands[0][-1] == "--clear"
     assert installed(commands) == [CPU, EXAMPLE]
 
 

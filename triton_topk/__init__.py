@@ -3,7 +3,9 @@
 import sys
 import warnings
 
-if sys.argv[:1] == ["-m"]:  # `python -m triton_topk`, whose output begins with what is installed
+if (
+    sys.argv[:1] == ["-m"] and "triton_topk" in sys.orig_argv
+):  # `python -m triton_topk`, whose output begins with what is installed
     warnings.filterwarnings("ignore", "Failed to initialize NumPy")
 
 from triton_topk import nn as nn

@@ -38,7 +38,7 @@ def _c(n_classes: int) -> str:
     return "C" if n_classes == _UNKNOWN else f"C={n_classes}"
 
 
-def check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
+def _check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
     _check_int("ignore_index", ignore_index)
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError(f"ignore_index must be an int of 64 bits, got {ignore_index}")
@@ -152,7 +152,7 @@ def smooth_svm(
     n_classes: int = _UNKNOWN,
 ) -> SmoothSVM:
     _check_k(k, n_classes)
-    check_options(ignore_index, reduction, backend)
+    _check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     p = _taylor_order(order, gradient, k, n_classes)
@@ -171,7 +171,7 @@ def hard_svm(
     n_classes: int = _UNKNOWN,
 ) -> HardSVM:
     _check_k(k, n_classes)
-    check_options(ignore_index, reduction, backend)
+    _check_options(ignore_index, reduction, backend)
     _check_margin(margin)
     return HardSVM(k, float(margin), ignore_index, backend, _k_of_hits(return_topk_hits, k))
 
@@ -188,7 +188,7 @@ def lq(
     n_classes: int = _UNKNOWN,
 ) -> Lq:
     _check_int("k", k)
-    check_options(ignore_index, reduction, backend)
+    _check_options(ignore_index, reduction, backend)
     _check_q(q)
     _check_truncation(truncation)
     hits = _k_of_hits(return_topk_hits, k)
@@ -213,7 +213,7 @@ def smooth_svm_lq(
     n_classes: int = _UNKNOWN,
 ) -> SmoothSVMLq:
     _check_k(k, n_classes)
-    check_options(ignore_index, reduction, backend)
+    _check_options(ignore_index, reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     _check_q(q)

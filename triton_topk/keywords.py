@@ -49,7 +49,8 @@ def explained(function: F) -> F:
         except TypeError:
             known = signature(function).parameters
             unknown = next((word for word in options if word not in known), None)
-            if unknown is None:
+            without_module = "self" in known and not args
+            if unknown is None or without_module:
                 raise
             raise TypeError(_message(unknown, function, *args)) from None
 
@@ -67,6 +68,8 @@ def _message(word: str, function: Callable[..., Any], *args: Any) -> str:
         other, what = _OTHER[name]
         if word in signature(getattr(type(args[0]), other)).parameters:
             advice = f"give it to the {what}"
-    if known[0] == "self":
+    if name == "forward":
         name = f"{type(args[0]).__name__}.{name}"
+    elif known[0] == "self":
+        name = function.__qualname__  # a subclass may have a constructor of its own
     return f"{name}() got an unexpected keyword argument '{word}': {advice}"

@@ -18,6 +18,11 @@ from triton_topk.options import Backend, Reduction
 _PRUNED, _KEPT = 2, 3
 
 
+def _check_threshold(truncation: float | None) -> None:
+    if truncation is None:
+        raise TypeError("truncation must be in (0, 1), got None; LqLoss is without truncation")
+
+
 class TruncatedLqLoss(LossModule):
     r"""Truncated generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, section 3.3).
 
@@ -90,8 +95,7 @@ class TruncatedLqLoss(LossModule):
             raise TypeError(f"num_samples must be an int, got {num_samples!r}")
         if num_samples < 1:
             raise ValueError(f"num_samples must be >= 1, got {num_samples}")
-        if truncation is None:
-            raise TypeError("truncation must be in (0, 1), got None; LqLoss is without truncation")
+        _check_threshold(truncation)
         super().__init__(
             functional.lq_loss,
             arguments.lq,
@@ -209,7 +213,8 @@ class TruncatedLqLoss(LossModule):
         tensors.check_tensors(
             scores, labels, self.weight, normalizer=normalizer, reduction=self.reduction
         )
-        arguments.check_options(self.ignore_index, self.reduction, self.backend)
+        _check_threshold(self.truncation)
+        arguments.lq(self.q, self.truncation, self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):
             raise TypeError(f"indices must be a Tensor, got {type(indices).__name__}")
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:

@@ -53,7 +53,6 @@ class Compiled:
         torch.testing.assert_close(*results)
 
 
-@pytest.mark.exhaustive(one_in=2)
 @every_loss
 def test_a_normalizer_that_is_a_tensor(loss: Loss) -> None:
     compiled = Compiled(loss)

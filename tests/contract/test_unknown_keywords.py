@@ -90,6 +90,17 @@ def test_words_of_other_truncated_losses() -> None:
         loss.prune(SCORES, LABELS, indexes=LABELS)
 
 
+def test_the_constructor_of_a_subclass_is_another() -> None:
+    class Own(triton_topk.nn.LqLoss):
+        def __init__(self, num_samples: int) -> None:
+            super().__init__(num_samples=num_samples)
+
+    with pytest.raises(TypeError, match=r"^LqLoss.__init__\(\) got .*'num_samples'"):
+        Own(num_samples=3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'self'"):
+        triton_topk.nn.LqLoss.forward(scores=SCORES, labels=LABELS, alpha=1)
+
+
 @every_loss
 def test_other_errors_and_signatures_are_those_of_the_function(loss: Loss) -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'labels'"):

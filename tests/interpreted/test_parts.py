@@ -42,8 +42,8 @@ def force(monkeypatch: pytest.MonkeyPatch, config: Config, n: int) -> None:
     ("k", "n", "config"),
     [
         (1, 13, MANY),
-        (2, 30, PARTS),
         (5, 24, MANY),
+        (2, 30, PARTS),
         (10, 14, MANY),
         (16, 20, STREAMED_PARTS),
     ],

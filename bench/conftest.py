@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from functools import cache, lru_cache
 from pathlib import Path
@@ -53,8 +54,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # that nothing was measured, as where pytest is asked for a list of the tests
-    config.addinivalue_line("filterwarnings", "ignore:Not saving anything")
     config.option.benchmark_quiet = True  # its table has twice the columns of a terminal
     config.option.benchmark_json = config.option.benchmark_json or Path("build/run.json")
     config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +158,14 @@ def pytest_benchmark_update_json(
             del benchmark[key]
         del benchmark["stats"]["data"]  # of every call
     config.stash[RUN] = read(output_json)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish() -> Generator[None, None, None]:
+    """Nothing measured, as where pytest was asked for a list of the tests, is no error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Not saving anything")
+        return (yield)
 
 
 def pytest_terminal_summary(

@@ -135,3 +135,10 @@ def test_a_dtype_that_is_none_is_named(tmp_path):
     done = suite(tmp_path, "--dtypes", "float32,float8")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--dtypes: 'float8' is not one of float64" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--collect-only",), ("-k", "eager_call")])
+def test_a_run_without_a_measurement_is_no_error(tmp_path, options):
+    done = suite(tmp_path, "--benchmark-only", "--tiny", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "build" / "run.json").exists()

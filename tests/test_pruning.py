@@ -263,7 +263,9 @@ def test_bad_options(arguments: dict[str, object], error: type[Exception], messa
     ("option", "value", "error"),
     [("truncation", 3, ValueError), ("truncation", None, TypeError), ("q", 7, ValueError)],
 )
-def test_bad_options_that_were_set_since(option: str, value: Any, error: type[Exception]) -> None:
+def test_bad_options_that_were_set_since(
+    option: str, value: float | None, error: type[Exception]
+) -> None:
     loss = loss_of()
     setattr(loss, option, value)
     scores, labels, indices = torch.randn(4, 5), torch.arange(4), torch.arange(4)

@@ -3,9 +3,8 @@
 import sys
 import warnings
 
-if (
-    sys.argv[:1] == ["-m"] and "triton_topk" in sys.orig_argv
-):  # `python -m triton_topk`, whose output begins with what is installed
+# The output of `python -m triton_topk` begins with what is installed.
+if sys.argv[:1] == ["-m"] and "triton_topk" in sys.orig_argv:
     warnings.filterwarnings("ignore", "Failed to initialize NumPy")
 
 from triton_topk import nn as nn

@@ -1,6 +1,6 @@
 """python3 run.py TASK ...  runs a task with nothing but Python 3.11 or newer; what follows goes to its last command.
 
-The first time, this installs pinned versions into .venv: some minutes, 3 GB of disk, 6 with PyTorch's CUDA build.
+What a task needs is installed into .venv first: some minutes and 3 GB of disk in all, 6 with PyTorch's CUDA build.
 """
 
 import shutil

@@ -14,8 +14,9 @@ from pytest_benchmark.stats import Stats
 from bench.results import is_steady
 
 TRIES = 3
-_PATIENCE = 10.0  # seconds, after which no further try begins
+_PATIENCE = 10.0  # seconds, after which no further try begins, and hardly a round
 _ROUNDS = 5
+_FEWEST_ROUNDS = 3  # where the patience is at an end
 _SECONDS = 0.02  # of a contestant in a round
 _MOST_CALLS = 20  # in a round
 
@@ -83,7 +84,10 @@ def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock)
     weight for the short calls of one as for the long calls of another."""
     found = [Timing() for _ in contestants]
     calls = [_MOST_CALLS] * len(found)
+    start = clock()
     for of_round in range(_ROUNDS):
+        if of_round >= _FEWEST_ROUNDS and clock() > start + _PATIENCE:
+            break
         for i, (contestant, timing) in enumerate(zip(contestants, found, strict=True)):
             end = clock() + _SECONDS
             for call in range(1, calls[i] + 1):

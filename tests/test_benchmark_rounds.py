@@ -194,7 +194,7 @@ def test_what_takes_long_is_not_tried_again():
         machine.clock,
         machine.waiting,
     )
-    assert machine.order.count("slow") == _ROUNDS
+    assert machine.order.count("slow") == _ROUNDS - 2  # rounds, too, are as few as may be
     assert not timing.steady
 
 

@@ -249,7 +249,7 @@ def test_training_needs_indices() -> None:
         ({"ignore_index": 0.5}, TypeError, r"ignore_index must be an int, got 0\.5"),
         ({"reduction": "avg"}, ValueError, "reduction must be one of .*'avg'"),
         ({"weight": torch.ones(2, 2)}, ValueError, r"weight must have shape \(C,\), got \(2, 2\)"),
-        ({"k": 0.5}, TypeError, "unexpected keyword argument 'k': use truncation"),
+        ({"k": 0.5}, TypeError, "unexpected keyword argument 'k': this loss has none"),
         ({"trainset_size": 9}, TypeError, "unexpected .* 'trainset_size': use num_samples"),
         ({"return_topk_hits": True}, TypeError, "'return_topk_hits': expected one of num_samples"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -10,6 +11,7 @@ from numbers import Real
 from typing import ParamSpec, TypeVar, get_args
 
 import torch
+from torch import Tensor
 
 from triton_topk.options import Backend, Gradient, Reduction
 from triton_topk.parameters import HardSVM, Lq, SmoothSVM, SmoothSVMLq
@@ -25,6 +27,13 @@ _BACKENDS = (None, *get_args(Backend))
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def shown(value: object) -> str:
+    """An option in a message or in a module's representation: no thousands of numbers."""
+    if isinstance(value, Tensor):
+        return f"<Tensor of shape {tuple(value.shape)}>"
+    return reprlib.repr(value)
 
 
 def _check_k(k: int, n_classes: int) -> None:
@@ -66,7 +75,7 @@ def _check_margin(margin: float) -> None:
 
 def _k_of_hits(return_topk_hits: bool, k: int) -> int | None:
     if not isinstance(return_topk_hits, bool):
-        raise TypeError(f"return_topk_hits must be a bool, got {return_topk_hits!r}")
+        raise TypeError(f"return_topk_hits must be a bool, got {shown(return_topk_hits)}")
     return k if return_topk_hits else None
 
 
@@ -83,7 +92,7 @@ def _check_number(
 ) -> None:
     """low <= value <= high; `expected` says so."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {kind}, got {value!r}")
+        raise TypeError(f"{name} must be {kind}, got {shown(value)}")
     # NumPy's narrow numbers cannot be compared with all of Python's
     number = value if isinstance(value, int | float) else float(value)
     if not low <= number <= high:
@@ -92,13 +101,15 @@ def _check_number(
 
 def _check_int(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r}")
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
     # what is neither may be an array, which is equal in part
     if not isinstance(value, str | None) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}"
+        )
 
 
 def _taylor_order(order: int | None, gradient: str, k: int, n_classes: int) -> int | None:

@@ -21,7 +21,6 @@ _SAME = {
     "y": "labels",
     "alpha": "margin",
     "temperature": "tau",
-    "k": "truncation",  # the threshold of a truncated loss
     "trainset_size": "num_samples",
     "indexes": "indices",
     "num_items_in_batch": "normalizer",
@@ -29,10 +28,11 @@ _SAME = {
     "reduce": "reduction",
 }
 _NONE = {
-    "label_smoothing": "labels are class indices",
-    "smoothing": "labels are class indices",
-    "n_classes": "the scores have the classes",
-    "num_classes": "the scores have the classes",
+    "label_smoothing": "label smoothing is not supported",
+    "smoothing": "label smoothing is not supported",
+    "n_classes": "the scores say how many classes there are",
+    "num_classes": "the scores say how many classes there are",
+    "k": "this loss has none; the threshold that is called k elsewhere is truncation",
 }
 # The two methods of a module that take arguments, and what each is to the other.
 _OTHER = {"__init__": ("forward", "call"), "forward": ("__init__", "constructor")}
@@ -63,7 +63,7 @@ def _message(word: str, function: Callable[..., Any], *args: Any) -> str:
     if _SAME.get(word) in known:
         advice = f"use {_SAME[word]}"
     elif word in _NONE:
-        advice = f"there is none, since {_NONE[word]}"
+        advice = _NONE[word]
     elif name in _OTHER:
         other, what = _OTHER[name]
         if word in signature(getattr(type(args[0]), other)).parameters:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk import tensors
+from triton_topk.arguments import shown
 from triton_topk.functional import TopkHits
 from triton_topk.keywords import explained
 from triton_topk.options import Backend, Reduction
@@ -42,10 +43,17 @@ class LossModule(torch.nn.Module):
         self._options = (*options, "weight")
         self.register_buffer("weight", weight)
         for name, value in options.items():
-            if isinstance(value, Tensor):
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """An option is a buffer as long as it is a tensor."""
+        if name in self.__dict__.get("_options", ()):
+            if isinstance(value, Tensor) and name not in self._buffers:
+                self.__dict__.pop(name, None)
                 self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
+            elif value is not None and not isinstance(value, Tensor):
+                self._buffers.pop(name, None)
+        super().__setattr__(name, value)
 
     @explained
     def forward(
@@ -72,11 +80,7 @@ class LossModule(torch.nn.Module):
     def extra_repr(self) -> str:
         options = {name: getattr(self, name) for name in self._options}
         return ", ".join(
-            f"{name}={_shown(value)}"
+            f"{name}={shown(value)}"
             for name, value in options.items()
             if value is not None and value is not False
         )
-
-
-def _shown(value: object) -> str:
-    return f"<Tensor of shape {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)

@@ -92,7 +92,7 @@ class TruncatedLqLoss(LossModule):
         backend: Backend | None = None,
     ) -> None:
         if isinstance(num_samples, bool) or not isinstance(num_samples, int):
-            raise TypeError(f"num_samples must be an int, got {num_samples!r}")
+            raise TypeError(f"num_samples must be an int, got {arguments.shown(num_samples)}")
         if num_samples < 1:
             raise ValueError(f"num_samples must be >= 1, got {num_samples}")
         _check_threshold(truncation)

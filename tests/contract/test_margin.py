@@ -99,3 +99,16 @@ def test_a_module_keeps_it_as_a_buffer(loss: Loss) -> None:
     exactly_equal(module.state_dict()["margin"], margin)
     assert module.double().margin.dtype == torch.float64
     assert "margin" not in loss.module().state_dict()
+
+
+@WITH_MARGIN
+def test_a_margin_that_was_set_since(loss: Loss) -> None:
+    scores, labels, margin = random_scores(N, C), random_labels(N, n=C), torch.linspace(0, 1, C)
+    module = loss.module()
+    module.margin = margin
+    exactly_equal(module(scores, labels), loss(scores, labels, margin=margin))
+    assert list(module.state_dict()) == ["margin"]
+    assert module.double().margin.dtype == torch.float64
+    module.margin = 2.0
+    exactly_equal(module(scores, labels), loss(scores, labels, margin=2.0))
+    assert not module.state_dict()

@@ -103,7 +103,7 @@ def sizes(request: pytest.FixtureRequest) -> Plan:
 def outcome(
     request: pytest.FixtureRequest, device: torch.device, seed: int, sizes: Plan
 ) -> Callable[[Cell], Outcome]:
-    """What came of a cell; the first of a task has all that were selected measured."""
+    """A function that says what came of a cell; its first call for a task has all selected cells of it measured."""
     params = [getattr(item, "callspec", None) for item in request.session.items]
     cells = [found.params["cell"] for found in params if found and "cell" in found.params]
     by_task = defaultdict(list)
@@ -162,7 +162,7 @@ def pytest_benchmark_update_json(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish() -> Generator[None, None, None]:
-    """Nothing measured, as where pytest was asked for a list of the tests, is no error."""
+    """It is no error if nothing was measured, as where pytest was asked for a list of the tests."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Not saving anything")
         return (yield)

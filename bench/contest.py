@@ -35,11 +35,11 @@ class Measured:
 
 
 Outcome = Measured | str | Exception
-"""Or why it was left out, or how it failed."""
+"""A str says why a cell was left out; an exception is how it failed."""
 
 
 class Contest:
-    """On a CPU."""
+    """It times the implementations on a CPU."""
 
     def __init__(self, sizes: Plan, seed: int, device: torch.device) -> None:
         self.clock: Callable[[], float] = time.perf_counter
@@ -47,7 +47,7 @@ class Contest:
         self._sizes, self._seed, self._device = sizes, seed, device
 
     def hold(self, cells: Sequence[Cell]) -> dict[Cell, Outcome]:
-        """Of one task."""
+        """What came of each cell; all are of one task."""
         outcomes: dict[Cell, Outcome] = {}
         contestants: dict[Cell, Contestant] = {}
         said = {}
@@ -82,7 +82,7 @@ class Contest:
     def contestant(
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
-        """And what takes its time."""
+        """The step made ready to be timed, and the name of its clock."""
         start = self.clock()
         step()
         count = math.ceil(_SHORTEST / (self.clock() - start))
@@ -134,7 +134,7 @@ class GpuContest(Contest):
         self.waiting = lambda: 0.0
         self._cache = l2_bytes(device)
         self._evict = flush(self._cache)
-        # Of all graphs: none needs what another has left.
+        # All graphs share one pool of memory, for none needs what another has left in it.
         self._memory = torch.cuda.graph_pool_handle()
 
     def contestant(
@@ -168,7 +168,7 @@ def _all(steps: Sequence[Step]) -> Callable[[], None]:
 
 
 def _explained(cell: Cell, error: Exception) -> str | Exception:
-    """What a peer cannot do, or gets wrong, is a result; of ours it is a failure."""
+    """A peer's error is a result and says why it was left out; an error of ours is a failure."""
     if isinstance(error, Unavailable):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):

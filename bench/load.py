@@ -1,4 +1,4 @@
-"""How busy a machine is with other things."""
+"""Load tells how busy the machine is with other things."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COUNTED = slice(8)  # what follows is counted there already
 
 
 class Load:
-    """Of the machine before, and from then on of what does not belong to this process and its children."""
+    """The load that the machine had before, and what all but this process and its children have used since."""
 
     def __init__(self) -> None:
         self.before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -26,7 +26,7 @@ class Load:
 
 
 def _seconds() -> tuple[float, float, float] | None:
-    """Of all CPUs: in all, busy, and busy with this process and those of its children that have ended."""
+    """Seconds of all CPUs: in all, busy, and used by this process and those of its children that have ended."""
     if not _STAT.exists():
         return None
     ticks = [int(x) for x in _STAT.read_text().split("\n", 1)[0].split()[1:]][_COUNTED]

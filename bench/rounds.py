@@ -48,7 +48,7 @@ class Timing:
 
 
 class TurnError(Exception):
-    """One of the contestants, in its turn."""
+    """An error that one of the contestants made in its turn."""
 
     def __init__(self, whose: Contestant, why: Exception) -> None:
         super().__init__(str(why))
@@ -99,7 +99,7 @@ def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock)
 
 
 def _time(contestant: Contestant, timing: Timing, clock: Clock, waiting: Clock) -> float:
-    """When it ended."""
+    """Time one call, and return when it ended."""
     try:
         contestant.before()
         waited, start = waiting(), clock()

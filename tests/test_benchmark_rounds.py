@@ -13,7 +13,7 @@ import pytest
 
 from bench import load
 from bench.load import Load
-from bench.rounds import _ROUNDS, TRIES, Contestant, measure
+from bench.rounds import _ROUNDS, TRIES, Contestant, Timing, measure
 from triton_topk.check.waiting import waiting
 
 Slowness = Callable[[int], float]
@@ -41,11 +41,19 @@ class Machine:
 
         return Contestant(call, steps)
 
+    def measure(
+        self, *contestants: Contestant, copy: float | Contestant = 0.025, traffic: float = 1.0
+    ) -> list[Timing]:
+        """`copy`: its seconds, or what is timed."""
+        if not isinstance(copy, Contestant):
+            copy = self.contestant("copy", copy)
+        return measure(contestants, copy, traffic, self.clock, self.waiting)
+
 
 def test_contestants_take_turns():
     machine = Machine()
     a, b = machine.contestant("a", 0.03), machine.contestant("b", 0.05)
-    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock, machine.waiting)
+    found = machine.measure(a, b, copy=0.024)
 
     assert machine.order == ["a", "b", "copy"] * _ROUNDS
     assert [timing.stats.median for timing in found] == pytest.approx([0.03, 0.05])
@@ -55,7 +63,7 @@ def test_contestants_take_turns():
 def test_what_slows_the_machine_for_a_while_slows_all():
     machine = Machine(lambda turn: 10.0 if turn % _ROUNDS < 2 else 1.0)
     a, b = machine.contestant("a", 0.03), machine.contestant("b", 0.06)
-    found = measure([a, b], machine.contestant("copy", 0.024), 1.0, machine.clock, machine.waiting)
+    found = machine.measure(a, b, copy=0.024)
 
     assert found[1].stats.median / found[0].stats.median == pytest.approx(2)
     assert not any(timing.steady for timing in found)
@@ -77,7 +85,7 @@ def test_short_and_long_calls_are_slowed_alike(slow):
         return Contestant(call, 1)
 
     everyone = [contestant("short", 1e-3), contestant("long", 0.03)]
-    found = measure(everyone, contestant("copy", 1e-3), 1.0, machine.clock, machine.waiting)
+    found = machine.measure(*everyone, copy=contestant("copy", 1e-3))
     assert found[1].stats.median / found[0].stats.median == pytest.approx(30)
 
 
@@ -91,7 +99,7 @@ def test_a_disturbed_copy_is_measured_again_and_said():
         machine.slowness = lambda turn: 1.0
 
     calm = machine.contestant("calm", 0.03)
-    (timing,) = measure([calm], Contestant(call, 1), 0.5, machine.clock, machine.waiting)
+    (timing,) = machine.measure(calm, copy=Contestant(call, 1), traffic=0.5)
     assert machine.order.count("calm") == TRIES * _ROUNDS
     assert not timing.steady
 
@@ -99,7 +107,7 @@ def test_a_disturbed_copy_is_measured_again_and_said():
 def test_a_short_call_is_timed_often_and_for_a_step():
     machine = Machine()
     a = machine.contestant("a", 1e-3, steps=4)
-    (timing,) = measure([a], machine.contestant("copy", 1e-3), 1.0, machine.clock, machine.waiting)
+    (timing,) = machine.measure(a, copy=1e-3)
 
     assert len(timing.stats.data) > 4 * _ROUNDS
     assert timing.stats.median == pytest.approx(1e-3)
@@ -108,9 +116,7 @@ def test_a_short_call_is_timed_often_and_for_a_step():
 def test_a_try_that_was_disturbed_is_repeated():
     machine = Machine(lambda turn: 15.0 if turn in (1, 2) else 1.0)
     contestants = [machine.contestant(name, 0.03) for name in "ab"]
-    found = measure(
-        contestants, machine.contestant("copy", 0.025), 1.0, machine.clock, machine.waiting
-    )
+    found = machine.measure(*contestants)
 
     assert machine.order.count("a") == machine.order.count("b") == 2 * _ROUNDS
     assert all(timing.steady for timing in found)
@@ -127,13 +133,7 @@ def test_what_stays_unsteady_is_said_to_be():
         disturbed.call()
         machine.slowness = lambda turn: 1.0
 
-    found = measure(
-        [calm, Contestant(call, 1)],
-        machine.contestant("copy", 0.025),
-        1.0,
-        machine.clock,
-        machine.waiting,
-    )
+    found = machine.measure(calm, Contestant(call, 1))
 
     assert machine.order.count("disturbed") == TRIES * _ROUNDS
     assert [timing.steady for timing in found] == [True, False]
@@ -150,22 +150,14 @@ def test_the_steadiest_try_is_kept():
         machine.now += 0.03 * (next(first, 1.0) - 1)
         b.call()
 
-    found = measure(
-        [a, Contestant(call, 1)],
-        machine.contestant("copy", 0.025),
-        1.0,
-        machine.clock,
-        machine.waiting,
-    )
+    found = machine.measure(a, Contestant(call, 1))
     assert [timing.steady for timing in found] == [True, False]
 
 
 def test_nothing_is_faster_than_a_copy():
     machine = Machine()
     fast, half = machine.contestant("fast", 0.03), machine.contestant("half", 0.06)
-    found = measure(
-        [fast, half], machine.contestant("copy", 0.2133), 1.0, machine.clock, machine.waiting
-    )
+    found = machine.measure(fast, half, copy=0.2133)
 
     assert found[0].share == pytest.approx(7.11)
     assert machine.order.count("fast") == TRIES * _ROUNDS
@@ -174,26 +166,14 @@ def test_nothing_is_faster_than_a_copy():
 
 def test_moving_half_the_bytes_may_take_half_the_time():
     machine = Machine()
-    (timing,) = measure(
-        [machine.contestant("forward", 0.03)],
-        machine.contestant("copy", 0.05),
-        0.5,
-        machine.clock,
-        machine.waiting,
-    )
+    (timing,) = machine.measure(machine.contestant("forward", 0.03), copy=0.05, traffic=0.5)
     assert timing.share == pytest.approx(5 / 6)
     assert timing.steady
 
 
 def test_what_takes_long_is_not_tried_again():
     machine = Machine(lambda turn: 2.0 if turn % _ROUNDS in (1, 2) else 1.0)
-    (timing,) = measure(
-        [machine.contestant("slow", 2.0)],
-        machine.contestant("copy", 0.025),
-        1.0,
-        machine.clock,
-        machine.waiting,
-    )
+    (timing,) = machine.measure(machine.contestant("slow", 2.0))
     assert machine.order.count("slow") == _ROUNDS - 2  # rounds, too, are as few as may be
     assert not timing.steady
 
@@ -206,13 +186,7 @@ def test_what_always_waits_for_a_cpu_is_steady_but_wrong():
         delayed.call()
         machine.waited += 0.04
 
-    found = measure(
-        [alone, Contestant(call, 1)],
-        machine.contestant("copy", 0.025),
-        1.0,
-        machine.clock,
-        machine.waiting,
-    )
+    found = machine.measure(alone, Contestant(call, 1))
     assert [timing.waited for timing in found] == pytest.approx([0, 0.04 / 0.3])
     assert [timing.steady for timing in found] == [True, False]
     assert machine.order.count("delayed") == TRIES * _ROUNDS

@@ -66,7 +66,7 @@ def axes(run: Run) -> list[Axis]:
 
 
 def series(run: Run, axis: Axis, kind: Kind) -> Series:
-    """Those of more than one measurement."""
+    """The measurements along an axis, of each implementation that has more than one."""
     found = measured(run, axis, kind)
     return {name: points for name, points in found.items() if len(points) > 1}
 

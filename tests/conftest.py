@@ -68,6 +68,13 @@ def compiler() -> Iterator[None]:
 
 
 @pytest.fixture
+def memory_given_back() -> Iterator[None]:
+    """Of a GPU, after a test that takes gigabytes: other processes share it."""
+    yield
+    torch.cuda.empty_cache()
+
+
+@pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Kernel]]:
     """In place of all kernels, by name; and nothing has been compiled."""
     launch = pytest.importorskip(

@@ -246,7 +246,7 @@ def test_torch_compile(loss: Loss, compiler: None) -> None:
 
 @with_margin
 @every_backend
-def test_margins_past_two_to_the_31(loss: Loss, backend: str) -> None:
+def test_margins_past_two_to_the_31(loss: Loss, backend: str, memory_given_back: None) -> None:
     scores, labels = batch()
     scores, labels = scores[:4], labels[:4]
     near = MARGINS["of samples"][:4].half().cuda()

@@ -17,8 +17,8 @@ LOWEST = tl.constexpr(-1.0e38)
 
 @triton.jit
 def softmax_weight(x, largest):
-    """exp(x - largest)."""
-    return tl.exp2((x - largest) * LOG2_E)
+    """exp(x - largest), rounded as smooth_svm.weigh is."""
+    return tl.exp2(tl.fma(x - largest, tl.full([1], LOG2_E, x.dtype), 0.0))
 
 
 @triton.jit

@@ -23,12 +23,19 @@ def include(r, e):
 
 @triton.jit
 def multiply(a, b):
-    """a(y) b(y), truncated at the degree of a: a_j + b_j + sum_i a_i b_{j-i}."""
+    """a(y) b(y), truncated at the degree of a: a_j + b_j + sum_i a_i b_{j-i}, the same bits as b(y) a(y).
+
+    Both are computed where lanes exchange their polynomials, and each lane keeps its own.
+    """
     out = ()
     for j in tl.static_range(len(a)):
         coefficient = a[j] + b[j]
-        for i in tl.static_range(j):
-            coefficient = tl.fma(a[i], b[j - 1 - i], coefficient)
+        for i in tl.static_range((j + 1) // 2):
+            if 2 * i == j - 1:
+                coefficient = tl.fma(a[i], b[i], coefficient)
+            else:
+                # each product rounded by itself: fused with the sum, one of the two would not be
+                coefficient += tl.fma(a[i], b[j - 1 - i], 0.0) + tl.fma(a[j - 1 - i], b[i], 0.0)
         out = out + (coefficient,)
     return out
 

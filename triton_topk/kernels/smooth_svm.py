@@ -25,8 +25,12 @@ _TINY = tl.constexpr(1e-30)
 
 @triton.jit
 def weigh(x, p, rate):
-    """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits."""
-    return tl.exp2((x - p) * rate)
+    """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits.
+
+    The product is rounded by itself: the compiler would fuse it with what float64's exp2 does first, for some scores of a
+    lane and not for others.
+    """
+    return tl.exp2(tl.fma(x - p, rate, 0.0))
 
 
 @triton.jit

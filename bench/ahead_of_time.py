@@ -176,8 +176,8 @@ class Recorder:
         self.launches.append(Launch(compiled, arguments, math.prod(grid)))
 
 
-def _compile(case: Case, config: table.Config, target: GPUTarget) -> list[tuple[MachineCode, int]]:
-    """The code of each launch, and how many programs run it."""
+def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[Launch]:
+    """What the launch code launches."""
     kernel = launch.loss_kernel
     recorder = Recorder(kernel)
     scores = torch.zeros(_ROWS, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
@@ -199,4 +199,10 @@ def _compile(case: Case, config: table.Config, target: GPUTarget) -> list[tuple[
         )
     finally:
         launch.loss_kernel = kernel
-    return [(analyse(x.compiled, x.arguments), x.programs) for x in recorder.launches]
+    return recorder.launches
+
+
+def _compile(case: Case, config: table.Config, target: GPUTarget) -> list[tuple[MachineCode, int]]:
+    """The code of each launch, and how many programs run it."""
+    launches = compile_only(case, config, target)
+    return [(analyse(x.compiled, x.arguments), x.programs) for x in launches]

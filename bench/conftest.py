@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import warnings
 from collections import defaultdict
@@ -146,6 +147,8 @@ def pytest_benchmark_update_machine_info(
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
     for key in ("project", "branch"):
         del commit_info[key]
+    # of a copy without its history
+    commit_info["id"] = os.environ.get("TRITON_TOPK_COMMIT", commit_info["id"])
 
 
 def pytest_benchmark_update_json(
@@ -162,9 +165,13 @@ def pytest_benchmark_update_json(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish() -> Generator[None, None, None]:
-    """It is no error if nothing was measured, as where pytest was asked for a list of the tests."""
+    """It is no error if nothing was measured, as where pytest was asked for a list of the tests.
+
+    Nor is it one if a measurement was interrupted: what was measured before is written.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Not saving anything")
+        warnings.filterwarnings("ignore", "Benchmark fixture was not used")
         return (yield)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -17,8 +16,18 @@ from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.machine import l2_bytes
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
-from bench.rounds import Contestant, TurnError, measure
-from bench.timing import DeviceClock, Graph, Step, flush, inputs, number_of_inputs
+from bench.rounds import Contestant, Stopwatch, TurnError, host_stopwatch, measure
+from bench.timing import (
+    DeviceStopwatch,
+    Graph,
+    Kernel,
+    Result,
+    Step,
+    cycled,
+    flush,
+    inputs,
+    number_of_inputs,
+)
 from bench.truth import Truth, WrongError, check_finite
 from triton_topk.check.waiting import waiting
 
@@ -42,7 +51,7 @@ class Contest:
     """It times the implementations on a CPU."""
 
     def __init__(self, sizes: Plan, seed: int, device: torch.device) -> None:
-        self.clock: Callable[[], float] = time.perf_counter
+        self.stopwatch: Stopwatch = host_stopwatch
         self.waiting = waiting
         self._sizes, self._seed, self._device = sizes, seed, device
 
@@ -50,10 +59,13 @@ class Contest:
         """What came of each cell; all are of one task."""
         outcomes: dict[Cell, Outcome] = {}
         contestants: dict[Cell, Contestant] = {}
+        kernels: dict[Cell, Contestant] = {}
         said = {}
         for cell in cells:
             try:
-                contestants[cell], said[cell] = self._checked(cell)
+                contestants[cell], kernel, said[cell] = self._checked(cell)
+                if kernel is not None:
+                    kernels[cell] = kernel
             except Exception as error:
                 outcomes[cell] = _explained(cell, error)
         if contestants:
@@ -61,15 +73,24 @@ class Contest:
             traffic = task.traffic / replace(task, work=BOTH).traffic
             copy = self._copy(task)
         while contestants:
-            everyone = list(contestants.values())
+            everyone = [*contestants.items(), *kernels.items()]
             try:
-                timings = measure(everyone, copy, traffic, self.clock, self.waiting)
+                timings = measure(
+                    [contestant for _, contestant in everyone],
+                    copy,
+                    traffic,
+                    self.stopwatch,
+                    self.waiting,
+                )
             except TurnError as failed:
-                cell = {contestant: cell for cell, contestant in contestants.items()}[failed.whose]
+                cell = next(cell for cell, contestant in everyone if contestant is failed.whose)
                 outcomes[cell] = _explained(cell, failed.why)
                 del contestants[cell]  # and the others begin again
+                kernels.pop(cell, None)
                 continue
-            for cell, timing in zip(contestants, timings, strict=True):
+            for cell, timing in zip(kernels, timings[len(contestants) :], strict=True):
+                said[cell]["kernel"] = timing.stats.median
+            for cell, timing in zip(contestants, timings[: len(contestants)], strict=True):
                 said[cell] |= {
                     "share": timing.share,
                     "waited": timing.waited,
@@ -83,12 +104,14 @@ class Contest:
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
         """The step made ready to be timed, and the name of its clock."""
-        start = self.clock()
-        step()
-        count = math.ceil(_SHORTEST / (self.clock() - start))
+        count = math.ceil(_SHORTEST / self.stopwatch(step))
         return Contestant(_all([step] * count), count), "host"
 
-    def _checked(self, cell: Cell) -> tuple[Contestant, dict[str, Any]]:
+    def kernel(self, step: Step, cell: Cell, check: Check) -> Contestant | None:
+        """The kernel of the step alone, where there is one."""
+        return None
+
+    def _checked(self, cell: Cell) -> tuple[Contestant, Contestant | None, dict[str, Any]]:
         implementation = IMPLEMENTATIONS[cell.implementation]
         if why := implementation.why_not(cell.n, cell.dtype):
             raise Unavailable(why)
@@ -103,12 +126,17 @@ class Contest:
         along_n = cell.work == BOTH and self._sizes.is_in_n(cell.n, cell.k, cell.batch)
         memory = extra_memory(step, self._device) if along_n else None
         contestant, clock = self.contestant(step, cell, check, implementation.capturable)
-        return contestant, {
-            "clock": clock,
-            "extra_memory": memory,
-            "loss_error": loss_error,
-            "gradient_error": gradient_error,
-        }
+        kernel = self.kernel(step, cell, check) if implementation.ours else None
+        return (
+            contestant,
+            kernel,
+            {
+                "clock": clock,
+                "extra_memory": memory,
+                "loss_error": loss_error,
+                "gradient_error": gradient_error,
+            },
+        )
 
     def _copy(self, task: Cell) -> Contestant:
         cell = replace(task, work=FORWARD)
@@ -130,7 +158,7 @@ class GpuContest(Contest):
 
     def __init__(self, sizes: Plan, seed: int, device: torch.device) -> None:
         super().__init__(sizes, seed, device)
-        self.clock = DeviceClock()
+        self.stopwatch = DeviceStopwatch()
         self.waiting = lambda: 0.0
         self._cache = l2_bytes(device)
         self._evict = flush(self._cache)
@@ -140,18 +168,30 @@ class GpuContest(Contest):
     def contestant(
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
-        count = number_of_inputs(cell.traffic, self._cache)
-        seeds = range(self._seed + 1, self._seed + count)
-        others = (inputs(cell, seed, self._device) for seed in seeds)
-        steps = [step, *(Step(step.loss, *other) for other in others)]
+        steps = [step, *(Step(step.loss, *other) for other in self._others(cell))]
         if not capturable:
             _all(steps)()
-            return Contestant(_all(steps), count, self._evict), "events"
-        graph = Graph(steps, self._memory)
+            count = len(cycled(steps))
+            return Contestant(_all(cycled(steps)), count, self._evict), "events"
+        return self._captured(steps, check), "graph replay"
+
+    def kernel(self, step: Step, cell: Cell, check: Check) -> Contestant | None:
+        steps = [step, *(Step(step.loss, *other) for other in self._others(cell))]
+        kernels = [Kernel.of(step) for step in steps]
+        return self._captured(kernels, check) if kernels[0].launches else None
+
+    def _others(self, cell: Cell) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs beside the first, so that no step finds its own in the cache."""
+        count = number_of_inputs(cell.traffic, self._cache)
+        seeds = range(self._seed + 1, self._seed + count)
+        return (inputs(cell, seed, self._device) for seed in seeds)
+
+    def _captured(self, steps: list[Callable[[], Result]], check: Check) -> Contestant:
+        graph = Graph(cycled(steps), self._memory)
         graph.poison()
         graph.replay()
         check(*graph.results[0])
-        return Contestant(graph.replay, count, self._evict), "graph replay"
+        return Contestant(graph.replay, len(graph.results), self._evict)
 
 
 @lru_cache(maxsize=8)  # the definitions for one task

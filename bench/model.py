@@ -9,7 +9,7 @@ programs, hits in L1 and L2 and the summaries of parts are taken to cost nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.ledger.entry import FINISH, PATH, Entry, by_case, load_ledger
@@ -62,6 +62,9 @@ H200 = Device(
     programs=32,
     shared=228 * 1024,
 )
+# The same chip with slower memory: what copies moved on it, reports/benchmark-nvidia-h100-80gb-hbm3.md.
+H100 = replace(H200, name="H100", copy_bandwidth=3.0e12)
+DEVICES = (H100, H200)
 _NAMES = {"all": ISSUE}
 
 

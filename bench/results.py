@@ -56,10 +56,16 @@ class Measurement:
     extra_memory: int | None  # peak bytes beyond the scores and the gradient
     loss_error: float | None  # relative, against truth in float64
     gradient_error: float | None  # relative to the largest entry of a row
+    kernel: float | None = None  # seconds of the kernel alone, on a GPU; median
 
     @property
     def steady(self) -> bool:
         return is_steady(self.spread, self.share, self.waited) and self.copy_steady
+
+    @property
+    def kernel_share(self) -> float | None:
+        """The kernel's of the bandwidth of the copy."""
+        return None if self.kernel is None else self.share * self.seconds / self.kernel
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Where one of them was disturbed, all are measured again.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,14 @@ _SECONDS = 0.02  # of a contestant in a round
 _MOST_CALLS = 20  # in a round
 
 Clock = Callable[[], float]
+Stopwatch = Callable[[Callable[[], object]], float]
+"""The seconds of a call."""
+
+
+def host_stopwatch(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -59,17 +68,19 @@ def measure(
     contestants: Sequence[Contestant],
     copy: Contestant,
     traffic: float,
-    clock: Clock,
+    stopwatch: Stopwatch,
     waiting: Clock,
+    clock: Clock = time.perf_counter,
 ) -> list[Timing]:
     """The steadiest of up to TRIES tries.
 
     A step moves `traffic` times the bytes of the copy.  `waiting` is the time that the process has waited for a CPU.
+    The clock tells when patience is at an end.
     """
     tries: list[list[Timing]] = []
     start = clock()
     while not tries or (len(tries) < TRIES and clock() < start + _PATIENCE):
-        *found, copied = _take_turns([*contestants, copy], clock, waiting)
+        *found, copied = _take_turns([*contestants, copy], stopwatch, waiting, clock)
         for timing in found:
             timing.share = traffic * copied.stats.median / timing.stats.median
             timing.copy_steady = copied.steady
@@ -79,7 +90,9 @@ def measure(
     return min(tries, key=lambda timings: sum(not timing.steady for timing in timings))
 
 
-def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock) -> list[Timing]:
+def _take_turns(
+    contestants: Sequence[Contestant], stopwatch: Stopwatch, waiting: Clock, clock: Clock
+) -> list[Timing]:
     """As many calls of a contestant in each round as there was time for in the first, so that a slow round has as much
     weight for the short calls of one as for the long calls of another."""
     found = [Timing() for _ in contestants]
@@ -91,22 +104,20 @@ def _take_turns(contestants: Sequence[Contestant], clock: Clock, waiting: Clock)
         for i, (contestant, timing) in enumerate(zip(contestants, found, strict=True)):
             end = clock() + _SECONDS
             for call in range(1, calls[i] + 1):
-                now = _time(contestant, timing, clock, waiting)
-                if of_round == 0 and now > end:
+                _time(contestant, timing, stopwatch, waiting)
+                if of_round == 0 and clock() > end:
                     calls[i] = call
                     break
     return found
 
 
-def _time(contestant: Contestant, timing: Timing, clock: Clock, waiting: Clock) -> float:
-    """Time one call, and return when it ended."""
+def _time(contestant: Contestant, timing: Timing, stopwatch: Stopwatch, waiting: Clock) -> None:
+    """Time one call."""
     try:
         contestant.before()
-        waited, start = waiting(), clock()
-        contestant.call()
-        now = clock()
+        waited = waiting()
+        seconds = stopwatch(contestant.call)
     except Exception as error:
         raise TurnError(contestant, error) from error
-    timing.stats.update((now - start) / contestant.steps)
-    timing.waits.append((waiting() - waited) / (now - start))
-    return now
+    timing.stats.update(seconds / contestant.steps)
+    timing.waits.append((waiting() - waited) / seconds)

@@ -1,19 +1,25 @@
-"""What is timed, and the clock of a GPU."""
+"""What is timed, and the stopwatch of a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from bench.results import BOTH, Cell
+from triton_topk import backends
+
+T = TypeVar("T")
 
 Result = tuple[Tensor, Tensor | None]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _MOST_STEPS = 64  # in one graph
+_FEWEST_STEPS = 8
+_SLEEP = 300_000  # cycles, some 150 microseconds
 
 
 @dataclass(frozen=True)
@@ -44,29 +50,21 @@ def inputs(cell: Cell, seed: int, device: torch.device) -> tuple[Tensor, Tensor]
     return scores, labels
 
 
-class DeviceClock:
-    """Ticks where the device's queue does: between two readings is the time of what was queued between.
+class DeviceStopwatch:
+    """The seconds of a call on a device with a queue: from the call's place in the queue to its end.
 
-    An event has the resolution of half a microsecond and its distance to another that of float32, so
-    readings add up distances to the one before.
+    The queue sleeps first, so that the host has queued the call before the device comes to it: else the time would be
+    that of queueing, too.
     """
 
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._last = self._event()
-
-    def __call__(self) -> float:
-        now = self._event()
-        now.synchronize()
-        self._seconds += self._last.elapsed_time(now) / 1e3
-        self._last = now
-        return self._seconds
-
-    @staticmethod
-    def _event() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+    def __call__(self, call: Callable[[], object]) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(_SLEEP)
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
 
 
 def number_of_inputs(traffic: int, l2_bytes: int) -> int:
@@ -74,10 +72,50 @@ def number_of_inputs(traffic: int, l2_bytes: int) -> int:
     return min(_MOST_STEPS, max(2, -(-4 * l2_bytes // traffic)))
 
 
+def cycled(steps: list[T]) -> list[T]:
+    """The steps of a call: often enough in turn for launching the first to be next to nothing of it."""
+    return steps * -(-_FEWEST_STEPS // len(steps))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel of the loss in a step of ours, without PyTorch's operations: launched again, to the same tensors."""
+
+    launches: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+    @classmethod
+    def of(cls, step: Step) -> Kernel:
+        """What a call of the step launches."""
+        kernels = backends.kernels()
+        run, launches = kernels.run, []
+
+        def record(*args: Any, **kwargs: Any) -> None:
+            launches.append((args, kwargs))
+            run(*args, **kwargs)
+
+        kernels.run = record
+        try:
+            step()
+        finally:
+            kernels.run = run
+        return cls(launches)
+
+    def __call__(self) -> Result:
+        for args, kwargs in self.launches:
+            backends.kernels().run(*args, **kwargs)
+        written = [kwargs for _, kwargs in self.launches]
+        losses, gradient = (
+            next((found[name] for found in written if found.get(name) is not None), None)
+            for name in ("losses", "gradient")
+        )
+        assert losses is not None
+        return losses, gradient
+
+
 class Graph:
     """Steps captured in a CUDA graph: their device time without that of launching them."""
 
-    def __init__(self, steps: list[Step], memory: tuple[int, int]) -> None:
+    def __init__(self, steps: Sequence[Callable[[], Result]], memory: tuple[int, int]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -99,11 +137,6 @@ class Graph:
                     tensor.fill_(torch.nan)
 
 
-def flush(l2_bytes: int) -> Callable[[], None]:
-    """A function that leaves the cache full of something else."""
-    buffer = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
-
-    def write() -> None:
-        buffer.zero_()
-
-    return write
+def flush(l2_bytes: int) -> Callable[[], object]:
+    """A function that leaves the cache full of something else, and of nothing that has yet to be written to memory."""
+    return torch.zeros(l2_bytes // 2, device="cuda").sum

@@ -54,11 +54,11 @@ class Truth:
         (self.gradient,) = torch.autograd.grad(total, own)
 
     def errors(self, loss: Tensor, gradient: Tensor | None) -> tuple[float, float | None]:
-        """Of the loss, relative, and of the gradient, relative to the largest entry of a row.
+        """Of the loss, or its sum, relative, and of the gradient, relative to the largest entry of a row.
 
         Raises WrongError where either says that something else was computed.
         """
-        found = [abs(float(loss.detach()) / self.loss - 1)]
+        found = [abs(float(loss.detach().sum()) / self.loss - 1)]
         if gradient is not None:
             wrong = (gradient[self.rows].double() - self.gradient).abs().amax(1)
             # rows whose gradient is 0, as of the hard loss: relative to the largest there is

@@ -204,4 +204,4 @@ def test_predictions_stand_beside_measurements():
         "| smooth_svm | n = 1,000, k = 5, batch 16,384 | float32 | forward + backward "
         "| memory | 100 % | 655 | 819 | 1.25 |"
     )
-    assert predicted.model_of(made_up) == {}
+    assert predicted.device_of(made_up) is None

@@ -31,6 +31,11 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
+    def stopwatch(self, call: Callable[[], object]) -> float:
+        before = self.now
+        call()
+        return self.now - before
+
     def waiting(self) -> float:
         return self.waited
 
@@ -47,7 +52,7 @@ class Machine:
         """`copy`: its seconds, or what is timed."""
         if not isinstance(copy, Contestant):
             copy = self.contestant("copy", copy)
-        return measure(contestants, copy, traffic, self.clock, self.waiting)
+        return measure(contestants, copy, traffic, self.stopwatch, self.waiting, self.clock)
 
 
 def test_contestants_take_turns():

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 import triton_topk
-from bench import contest, timing
+from bench import contest, rounds, timing
 from bench.cells import CPU, GPU, TINY
 from bench.contest import Contest, GpuContest, Measured
 from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.memory import extra_memory
 from bench.results import BOTH, FORWARD, Cell
-from bench.timing import DeviceClock, Step, inputs, number_of_inputs
+from bench.timing import DeviceStopwatch, Step, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
+from triton_topk import backends, eager, ops
 
 ON_CPU = torch.device("cpu")
 
@@ -92,25 +92,54 @@ def test_the_inputs_of_the_steps_do_not_fit_the_cache():
     assert number_of_inputs(8000, 50 * megabyte) == 64
 
 
-def test_the_device_clock_adds_up_what_is_between_events(monkeypatch):
-    times = iter([5.0, 6.5, 10.0])  # milliseconds
+def test_a_call_is_made_often_enough_for_its_launch_to_be_nothing():
+    assert timing.cycled(["a", "b"]) == ["a", "b"] * 4
+    assert timing.cycled(["a", "b", "c"]) == ["a", "b", "c"] * 3
+    assert timing.cycled(list(range(20))) == list(range(20))
+
+
+def test_a_device_is_timed_from_where_the_call_is_in_its_queue(monkeypatch):
+    queue = []
 
     class Event:
         def __init__(self, enable_timing: bool) -> None:
             assert enable_timing
 
         def record(self) -> None:
-            self.time = next(times)
+            queue.append("event")
 
-        def synchronize(self) -> None: ...
+        def synchronize(self) -> None:
+            queue.append("wait")
 
         def elapsed_time(self, later: Event) -> float:
-            return later.time - self.time
+            return 5.0  # milliseconds
 
     monkeypatch.setattr(timing.torch.cuda, "Event", Event)
-    clock = DeviceClock()
-    first, second = clock(), clock()
-    assert second - first == pytest.approx(3.5e-3)
+    monkeypatch.setattr(timing.torch.cuda, "_sleep", lambda cycles: queue.append("sleep"))
+    assert DeviceStopwatch()(lambda: queue.append("call")) == pytest.approx(5e-3)
+    assert queue == ["sleep", "event", "call", "event", "wait"]
+
+
+@pytest.mark.parametrize("name", ["smooth_svm", "lq_loss"])
+def test_the_kernel_of_a_step_is_launched_again_alone(monkeypatch, name):
+    """The eager backend stands for the kernels."""
+    launched = []
+
+    def run(scores, *args, **kwargs):
+        launched.append(name)
+        eager.run(scores, *args, **kwargs)
+
+    monkeypatch.setattr(backends.kernels(), "run", run)
+    monkeypatch.setattr(ops, "uses_triton", lambda scores, loss: True)
+    cell = Cell(name, 32, 5, 4, "float32", BOTH)
+    step = Step(IMPLEMENTATIONS[name].make(32, 5, ON_CPU), *inputs(cell, 1, ON_CPU))
+    kernel = timing.Kernel.of(step)
+    loss, gradient = step()
+    launched.clear()
+    losses, again = kernel()
+    assert launched == [name]
+    torch.testing.assert_close(losses.sum(), loss.detach())
+    assert torch.equal(again, gradient)
 
 
 def test_what_a_peer_gets_wrong_is_left_out_and_what_we_do_is_a_failure(monkeypatch):
@@ -173,7 +202,7 @@ def gpu(monkeypatch) -> list[object]:
     done: list[object] = []
     monkeypatch.setattr(contest, "l2_bytes", lambda device: 5 * 8 * 32 * 4)
     monkeypatch.setattr(contest, "flush", lambda l2_bytes: lambda: done.append("evict"))
-    monkeypatch.setattr(contest, "DeviceClock", lambda: time.perf_counter)
+    monkeypatch.setattr(contest, "DeviceStopwatch", lambda: rounds.host_stopwatch)
     monkeypatch.setattr(contest, "Graph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bench.model import predictions
 from bench.reporting import faster, predicted, sections, tables
 from bench.reporting.figures import drawings
 from bench.reporting.fit import FIRST_K
@@ -30,6 +31,11 @@ SPEED = """\
 GB/s, and in brackets the share of the copy bandwidth. The bytes are those that must move: the scores read once and,
 backward, the gradient written once. The copy is of the same scores, in the same rounds; on a CPU its caches may hold
 both. The figure, of a GPU, leaves out what has k and is not this package's."""
+
+KERNEL = """\
+Microseconds of the kernel of the loss, and in brackets its share of the copy bandwidth: launched as in a step, to the
+same tensors, in the same rounds. The rest of a step is PyTorch's, the divisor of the mean, the sum of the losses, the 1
+that autograd begins with; and a kernel that finds that nothing is to be scaled."""
 
 EXPONENTS = f"""\
 Of time per row against n, and of time against k from k = {FIRST_K} on (k = 1 is cross-entropy): slope by linear
@@ -66,14 +72,13 @@ def page(run: Run) -> str:
         "Time against the batch": tables.times(run, "batch"),
         "Time at other shapes": tables.other_times(run),
         "Share of copy bandwidth": _with_figures(run, "copy", _after(SPEED, tables.bandwidth(run))),
+        "The kernel alone": _after(KERNEL, tables.kernels(run)),
         "Ratio to others": _with_figures(run, "ratios", tables.compared(run)),
         "Memory": _after(MEMORY, tables.memory(run)),
         "Exponents": _after(EXPONENTS, sections.growth(run)),
         "Errors": _after(ERRORS, sections.errors(run)),
         "Host time": _after(HOST, sections.host(run)),
-        "Predicted": _after(
-            predicted.INTRODUCTION, predicted.section(run, predicted.model_of(run))
-        ),
+        "Predicted": _predicted(run),
         "Left out": sections.left_out(run.left_out),
     }
     written = [f"## {title}\n\n{text}" for title, text in chapters.items() if text]
@@ -100,6 +105,14 @@ def _with_figures(run: Run, which: str, text: str) -> str:
     shown = [image(run, name) for name in names[:1]]
     hidden = [folded(f"Figure: {name.split('-')[1]}", image(run, name)) for name in names[1:]]
     return "\n\n".join([*shown, *hidden, *filter(None, [text])])
+
+
+def _predicted(run: Run) -> str:
+    device = predicted.device_of(run)
+    if device is None:
+        return ""
+    text = predicted.section(run, predictions(device=device))
+    return _after(predicted.introduction(device), text)
 
 
 def _after(introduction: str, text: str) -> str:

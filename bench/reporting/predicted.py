@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.implementations import IMPLEMENTATIONS
-from bench.model import H200, Prediction, predictions
+from bench.model import DEVICES, Device, Prediction
 from bench.reporting.axes import place
 from bench.reporting.markdown import number, percent, table
 from bench.results import Run
 
 Key = tuple[str, int, int | None, str, str]  # implementation, n, k, dtype, work
 
-INTRODUCTION = f"""\
+
+def device_of(run: Run) -> Device | None:
+    """The run's device, if it is one that the model knows."""
+    return next((device for device in DEVICES if device.name in run.machine["name"]), None)
+
+
+def introduction(device: Device) -> str:
+    return f"""\
 The time of a score is, summed over the launches that it takes, that of the slowest of: moving its bytes at
-{H200.copy_bandwidth / 1e12:.1f} TB/s, issuing the instructions of the kernel as [kernels.json](kernels.json) has them,
-and executing those that one kind of unit can. It is a bound from below for an {H200.name} that is full of work: so at
-the largest batch that was measured. The bound is that of the longest launch. The highest ratios of measured to
-predicted come first."""
-
-
-def model_of(run: Run) -> dict[Key, Prediction]:
-    """Predictions for the run's device, if it is one that the model knows."""
-    return predictions() if H200.name in run.machine["name"] else {}
+{device.copy_bandwidth / 1e12:.1f} TB/s, issuing the instructions of the kernel as [kernels.json](kernels.json) has
+them, and executing those that one kind of unit can. It is a bound from below for an {device.name} that is full of work:
+so at the largest batch that was measured, and of the kernel alone. The bound is that of the longest launch. The highest
+ratios of measured to predicted come first."""
 
 
 def section(run: Run, predicted: Mapping[Key, Prediction]) -> str:
@@ -35,7 +37,8 @@ def section(run: Run, predicted: Mapping[Key, Prediction]) -> str:
     for key in predicted.keys() & largest.keys():
         cell = largest[key].cell
         seconds = predicted[key].time * cell.n * cell.batch
-        compared.append((largest[key].seconds / seconds, cell, seconds, predicted[key]))
+        measured = largest[key].kernel or largest[key].seconds
+        compared.append((measured / seconds, cell, seconds, predicted[key]))
     rows = [
         [
             cell.implementation,

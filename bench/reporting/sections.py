@@ -11,7 +11,15 @@ from bench.reporting.axes import DTYPES, Kind, axes, kinds, place, series
 from bench.reporting.fit import exponents
 from bench.reporting.markdown import between, number, percent, size, table
 from bench.reporting.ratios import OURS
-from bench.reporting.tables import by_kind, microseconds, milliseconds, ratio_rows, row, share
+from bench.reporting.tables import (
+    by_kind,
+    kernel_share,
+    microseconds,
+    milliseconds,
+    ratio_rows,
+    row,
+    share,
+)
 from bench.results import Cell, LeftOut, Measurement, Run
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
@@ -60,6 +68,8 @@ def headline(run: Run) -> str:
     for ours in (name for name in OURS if name in found):
         rows.append([f"**{ours}, ms**", *row(along_n, found[ours], milliseconds)])
         rows.append(["share of copy bandwidth", *row(along_n, found[ours], share)])
+        alone = row(along_n, found[ours], kernel_share)
+        rows += [["the same, kernel alone", *alone]] if any(alone) else []
         rows += ratio_rows(run, along_n, kind, ours)
     text = (
         f"{kind}, {along_n.fixed}. Below each of our losses, the time of others over its "

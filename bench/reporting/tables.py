@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def times(run: Run, variable: str) -> str:
-    return _values(run, variable, "ms per call", milliseconds)
+    return _values(run, (variable,), "ms per call", milliseconds)
 
 
 def other_times(run: Run) -> str:
@@ -36,14 +36,23 @@ def bandwidth(run: Run) -> str:
     def value(m: Measurement) -> str:
         return f"{number(m.cell.traffic / m.seconds / 1e9)} ({share(m)})"
 
-    return _values(run, "n", "GB/s", value)
+    return _values(run, ("n",), "GB/s", value)
+
+
+def kernels(run: Run) -> str:
+    def value(m: Measurement) -> str:
+        if m.kernel is None:
+            return ""
+        return f"{marked(number(m.kernel * 1e6), m.steady)} ({kernel_share(m)})"
+
+    return _values(run, ("n", "k"), "µs", value)
 
 
 def memory(run: Run) -> str:
     def value(m: Measurement) -> str:
         return "" if m.extra_memory is None else size(m.extra_memory)
 
-    return _values(run, "n", "", value)
+    return _values(run, ("n",), "", value)
 
 
 def compared(run: Run) -> str:
@@ -116,9 +125,15 @@ def share(m: Measurement) -> str:
     return marked(percent(m.share), m.steady)
 
 
-def _values(run: Run, variable: str, unit: str, value: Callable[[Measurement], str]) -> str:
+def kernel_share(m: Measurement) -> str:
+    return "" if m.kernel_share is None else marked(percent(m.kernel_share), m.steady)
+
+
+def _values(
+    run: Run, variables: Collection[str], unit: str, value: Callable[[Measurement], str]
+) -> str:
     def rows(axis: Axis, kind: Kind) -> list[list[str]]:
         lines = {name: row(axis, s, value) for name, s in series(run, axis, kind).items()}
         return [[name, *cells] for name, cells in lines.items() if any(cells)]
 
-    return by_axis(run, {variable}, [unit], rows)
+    return by_axis(run, variables, [unit], rows)

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# What is worth knowing about a GPU that can be had for minutes: in order of priority, each step under a time limit of its
+# own, its output in OUT as it comes.
+#
+#     bash bench/on_gpu.sh OUT [STEP...]      # default: every step, some 12 minutes on 16 cores
+#
+# Where TRITON_CACHE_DIR holds what was compiled elsewhere, that is not compiled again.
+set -u
+out=$(realpath -m "$1")
+shift
+mkdir -p "$out"
+cores=$(nproc)
+export OMP_NUM_THREADS=1
+
+step() { # NAME SECONDS COMMAND...: the end of its output is shown
+    local name=$1 seconds=$2 start=$SECONDS
+    shift 2
+    PYTHONUNBUFFERED=1 timeout --signal=INT --kill-after=15 "$seconds" "$@" >"$out/$name.txt" 2>&1
+    echo "== $name: exit $?, $((SECONDS - start)) s; $*"
+    tail -n "${lines:-8}" "$out/$name.txt"
+}
+
+tests() { # NAME SECONDS ARGUMENT...
+    local name=$1 seconds=$2
+    shift 2
+    lines=40 step "$name" "$seconds" python3 -m pytest -q -m gpu -W default --all -p no:cacheprovider --tb=short -n "$cores" \
+        --maxprocesses="$cores" --dist=load "$@"
+}
+
+ours() { # pytest's -k for the benchmark
+    step "$1" "$2" python3 -m pytest bench/ --benchmark-only -q -p no:cacheprovider --tb=short \
+        --benchmark-json="$out/$1.json" -k "$3"
+}
+
+run() {
+    case $1 in
+    device) lines=40 step device 40 python3 -m bench.device ;;
+    smoke) lines=50 step smoke 90 python3 -m bench.smoke ;;
+    compile) step compile 200 python3 -m bench.sweep --compile "$cores" ;;
+    tests) tests tests 170 tests/test_gpu.py tests/test_gpu_citizen.py -k "not two_to_the_31" ;;
+    offsets) tests offsets 60 tests/test_gpu.py tests/test_gpu_citizen.py -k two_to_the_31 -n 1 ;;
+    sweep) lines=60 step sweep 200 python3 -m bench.sweep --out "$out/sweep.jsonl" ;;
+    ncu)
+        lines=1 step ncu 90 ncu --clock-control none --kernel-name regex:loss_kernel --section SpeedOfLight \
+            --section SchedulerStats --section WarpStateStats --section Occupancy --section LaunchStats \
+            --section MemoryWorkloadAnalysis python3 -m bench.sweep --once \
+            -k "smooth_svm-n(1000|4096|32768)-k5|n131072-k5-float32|n1000-k1[06]-float32|lq_loss-n1000"
+        ;;
+    sanitizer)
+        for tool in memcheck racecheck; do
+            step "$tool" 60 compute-sanitizer --tool "$tool" \
+                python3 -m bench.smoke --repeats 0 -k "n21-k10|svm-n1000-k5-bfloat16"
+        done
+        ;;
+    host) ours host 60 test_eager_call ;;
+    n) ours n 200 "test_loss and k5 and forward+backward and not n1000-k5-b1- and not n1000-k5-b16- and not n1000-k5-b256- and not n1000-k5-b4096-" ;;
+    k) ours k 120 "test_loss and n1000 and b67108 and forward+backward and not k5 and float32" ;;
+    batch) ours batch 60 "test_loss and n1000 and k5 and forward+backward and float32 and not b67108" ;;
+    *) echo "no step $1" && exit 2 ;;
+    esac
+}
+
+for name in "${@:-device smoke compile tests n host sweep ncu sanitizer k batch offsets}"; do
+    for each in $name; do run "$each"; done
+done

@@ -10,7 +10,6 @@ out=$(realpath -m "$1")
 shift
 mkdir -p "$out"
 cores=$(nproc)
-export OMP_NUM_THREADS=1
 
 step() { # NAME SECONDS COMMAND...: the end of its output is shown
     local name=$1 seconds=$2 start=$SECONDS

@@ -13,7 +13,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,8 +72,10 @@ def hard_rows(n: int, k: int) -> tuple[Tensor, Tensor]:
     return scores, labels
 
 
-def outputs(case: Case, scores: Tensor, labels: Tensor, device: str) -> dict[str, Tensor]:
-    """Losses, gradient and hits by the kernel on a GPU, by the eager backend on a CPU."""
+def outputs(
+    run: Callable[..., None], case: Case, scores: Tensor, labels: Tensor, device: str
+) -> dict[str, Tensor]:
+    """Losses, gradient and hits."""
     n_rows, n = scores.shape
     accumulated = accumulation_dtype(scores.dtype)
     kind = {"device": device, "dtype": accumulated}
@@ -88,17 +91,17 @@ def outputs(case: Case, scores: Tensor, labels: Tensor, device: str) -> dict[str
     if not case.aligned:
         wider = torch.zeros(n_rows, n + 1, device=device, dtype=scores.dtype)
         rows = wider[:, 1:].copy_(rows)
-    run = launch.run if device == "cuda" else eager.run
     run(rows, labels.to(device), case.parameters, **given, **found)
     return found
 
 
-def faults(case: Case, repeats: int) -> Iterator[str]:
+def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
+    kernel = partial(outputs, launch.run, case, device=device)
     k = case.k or 5
     scores, labels = hard_rows(case.n, k)
     scores = scores.to(case.dtype)
-    found = outputs(case, scores, labels, "cuda")
-    truth = outputs(case, scores.double(), labels, "cpu")
+    found = kernel(scores, labels)
+    truth = outputs(eager.run, case, scores.double(), labels, "cpu")
     rounding = 1e-10 if case.dtype == F64 else 2e-6
     for name, x in found.items():
         if name == "hits":
@@ -133,12 +136,12 @@ def faults(case: Case, repeats: int) -> Iterator[str]:
                 yield f"unequal gradients of equal scores in row {row}: {value}"
                 break
     for _ in range(repeats):
-        again = outputs(case, scores, labels, "cuda")
+        again = kernel(scores, labels)
         if any(not _same_bits(again[name], x) for name, x in found.items()):
             yield "other bits in another run"
             break
     for row in (2, 5, 12):
-        alone = outputs(case, scores[row : row + 1], labels[row : row + 1], "cuda")
+        alone = kernel(scores[row : row + 1], labels[row : row + 1])
         if any(
             name != "hits" and not _same_bits(x, found[name][row : row + 1])
             for name, x in alone.items()

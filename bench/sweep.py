@@ -67,7 +67,7 @@ def variants(case: Case) -> list[Config]:
             tried.append(
                 {"lanes": wide, "warps": base.warps * (1 if base.rows > 1 else 2), "registers": r}
             )
-        for r in (128, 168, 255):
+        for r in (128, 168, 255) if base.stream else (255,):
             tried.append({"lanes": narrow, "warps": max(1, base.warps // 2), "registers": r})
         tried += [
             {"lanes": wide, "warps": 2 * base.warps, "registers": 96},

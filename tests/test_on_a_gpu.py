@@ -1,0 +1,92 @@
+"""What is run on a GPU before and beside the benchmark, as far as a machine without one can tell."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import smoke, sweep
+from bench.ahead_of_time import Case
+from triton_topk import eager
+from triton_topk.kernels import launch
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("case", sweep.CASES, ids=str)
+def test_a_sweep_begins_with_the_table_and_holds_every_score_once(case):
+    found = sweep.variants(case)
+    assert found[0] == launch.choose(case.parameters, case.n, case.dtype)
+    assert len(found) == len(set(found)) > 5
+    for config in found:
+        columns = config.lanes * config.vectors
+        assert config.rows * config.lanes == config.warps * 32 * 16 // case.dtype.itemsize
+        blocks = math.ceil(case.n / columns)
+        assert config.parts * config.blocks >= blocks > config.parts * (config.blocks - 1)
+
+
+def faults(monkeypatch, case: Case, run=eager.run) -> list[str]:
+    """With the eager backend in place of the kernel."""
+    monkeypatch.setattr(launch, "run", run)
+    return list(smoke.faults(case, 1, "cpu"))
+
+
+@pytest.mark.parametrize(
+    "case", [Case(21, 5, torch.bfloat16, hits=True), Case(21, 1, torch.float32)], ids=str
+)
+def test_a_right_kernel_has_no_fault(monkeypatch, case):
+    assert faults(monkeypatch, case) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "said"),
+    [
+        ("losses", lambda x: x[5].mul_(1.001), "losses off by 0.001 in row 5"),
+        ("gradient", lambda x: x[5].mul_(1.05), "gradient off by 0.05 in row 5"),
+        ("gradient", lambda x: x[3, 0].fill_(math.nan), "gradient: NaN differs in rows [3]"),
+        ("hits", lambda x: x[0].logical_not_(), "hits differ"),
+    ],
+)
+def test_a_wrong_result_is_a_fault(monkeypatch, name, spoil, said):
+    def run(*args, **kwargs):
+        eager.run(*args, **kwargs)
+        if len(kwargs["losses"]) > 4 and args[0].dtype == torch.bfloat16:
+            spoil(kwargs[name])
+
+    assert any(
+        said in fault for fault in faults(monkeypatch, Case(21, 5, torch.bfloat16, hits=True), run)
+    )
+
+
+def test_bits_that_differ_between_runs_or_batches_are_faults(monkeypatch):
+    calls = []
+
+    def run(*args, **kwargs):
+        eager.run(*args, **kwargs)
+        calls.append(len(kwargs["losses"]))
+        kwargs["losses"][2 if calls[-1] > 2 else 0] *= 1 + 1e-7 * len(calls)
+
+    found = faults(monkeypatch, Case(21, 1, torch.float32), run)
+    assert "other bits in another run" in found
+    assert "other bits of row 2 alone" in found
+
+
+def test_a_step_ends_at_its_limit_and_leaves_its_output(tmp_path):
+    """The script's own function, on commands of the test."""
+    script = (ROOT / "bench/on_gpu.sh").read_text()
+    head = script[: script.index("\ntests() {")]
+    steps = 'step quick 5 echo done\nstep slow 1 bash -c "echo begun; sleep 60"\n'
+    found = subprocess.run(
+        ["bash", "-c", head + "\n" + steps, "on_gpu.sh", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert "== quick: exit 0" in found
+    assert "== slow: exit 124" in found
+    assert (tmp_path / "slow.txt").read_text() == "begun\n"

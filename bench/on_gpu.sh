@@ -26,11 +26,6 @@ tests() { # NAME SECONDS ARGUMENT...
         --maxprocesses="$cores" --dist=load "$@"
 }
 
-ours() { # pytest's -k for the benchmark
-    step "$1" "$2" python3 -m pytest bench/ --benchmark-only -q -p no:cacheprovider --tb=short \
-        --benchmark-json="$out/$1.json" -k "$3"
-}
-
 run() {
     case $1 in
     device) lines=40 step device 40 python3 -m bench.device ;;
@@ -42,7 +37,7 @@ run() {
     ncu)
         lines=1 step ncu 90 ncu --clock-control none --kernel-name regex:loss_kernel --section SpeedOfLight \
             --section SchedulerStats --section WarpStateStats --section Occupancy --section LaunchStats \
-            --section MemoryWorkloadAnalysis python3 -m bench.sweep --once \
+            --section MemoryWorkloadAnalysis --metrics regex:smsp__average_warps_issue_stalled.*_per_issue_active python3 -m bench.sweep --once \
             -k "smooth_svm-n(1000|4096|32768)-k5|n131072-k5-float32|n1000-k1[06]-float32|lq_loss-n1000"
         ;;
     sanitizer)
@@ -51,14 +46,15 @@ run() {
                 python3 -m bench.smoke --repeats 0 -k "n21-k10|svm-n1000-k5-bfloat16"
         done
         ;;
-    host) ours host 60 test_eager_call ;;
-    n) ours n 200 "test_loss and k5 and forward+backward and not n1000-k5-b1- and not n1000-k5-b16- and not n1000-k5-b256- and not n1000-k5-b4096-" ;;
-    k) ours k 120 "test_loss and n1000 and b67108 and forward+backward and not k5 and float32" ;;
-    batch) ours batch 60 "test_loss and n1000 and k5 and forward+backward and float32 and not b67108" ;;
+    bench)
+        lines=60 step bench 330 python3 -m pytest bench/ --benchmark-only -q -p no:cacheprovider --tb=short \
+            --benchmark-json="$out/run.json" \
+            -k "test_eager_call or (forward+backward and (k5-b or (n1000 and float32)))"
+        ;;
     *) echo "no step $1" && exit 2 ;;
     esac
 }
 
-for name in "${@:-device smoke compile tests n host sweep ncu sanitizer k batch offsets}"; do
+for name in "${@:-device smoke tests bench compile sweep ncu sanitizer offsets}"; do
     for each in $name; do run "$each"; done
 done

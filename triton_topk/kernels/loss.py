@@ -111,8 +111,10 @@ def loss_kernel(
     COLUMNS: tl.constexpr = VECTORS * LANES
     PROGRAMS: tl.constexpr = 1 if FINISH and gradient is None else PARTS
     rate = tl.full([1], rate, ACC)
-    part = tl.program_id(0) % PROGRAMS if PROGRAMS > 1 else 0
-    row = (tl.program_id(0) // PROGRAMS).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    # the last row first where rows are read again: L2 still has its scores
+    program = tl.num_programs(0) - 1 - tl.program_id(0) if FINISH else tl.program_id(0)
+    part = program % PROGRAMS if PROGRAMS > 1 else 0
+    row = (program // PROGRAMS).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     # of a row's programs, the one that writes what there is once
     leads = tl.zeros_like(row) + part == 0
     # what is left of the last program does its last row again

@@ -27,8 +27,8 @@ _TINY = tl.constexpr(1e-30)
 def weigh(x, p, rate):
     """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits.
 
-    The product is rounded by itself: the compiler would fuse it with what float64's exp2 does first, for some scores of a
-    lane and not for others.
+    The product is rounded by itself: the compiler would fuse it with the first step of float64's exp2 for some scores of
+    a lane, and not for others.
     """
     return tl.exp2(tl.fma(x - p, rate, 0.0))
 
@@ -100,11 +100,11 @@ def include_equal(r, equal, e):
 
 @triton.jit
 def rescale(r, s):
-    """s^j r_j: the polynomial of s e."""
+    """s^j r_j, the polynomial of s e; rounded before lanes add up what they hold, so that all get the same sum."""
     power = s
     out = ()
     for j in tl.static_range(len(r)):
-        out = out + (r[j] * power,)
+        out = out + (tl.fma(r[j], power, 0.0),)
         power = power * s
     return out
 

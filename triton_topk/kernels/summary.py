@@ -119,7 +119,8 @@ def load_merged(
     if LQ:
         largest = tl.maximum(v[0], lq.LOWEST)
         weight = lq.softmax_weight(largest, tl.maximum(top[0], lq.LOWEST)[:, None])
-        total = tl.sum(others[DEGREE + 1] * weight, axis=1)
+        # rounded before lanes add up what they hold, so that all get the same sum
+        total = tl.sum(tl.fma(others[DEGREE + 1], weight, 0.0), axis=1)
     out = ()
     for i in tl.static_range(TOP):
         out = out + (top[i],)

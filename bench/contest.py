@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,10 @@ from bench.truth import Truth, WrongError, check_finite
 from triton_topk.check.waiting import waiting
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
+_LONG = 1e-3  # seconds of a step on a GPU, beside which those of launching a graph are nothing
+_MEBIBYTE = 2**20
+
+T = TypeVar("T", bound=Callable[[], Result])
 
 Check = Callable[[Tensor, Tensor | None], tuple[float | None, float | None]]
 """The errors of a loss and its gradient, or WrongError."""
@@ -70,8 +74,9 @@ class Contest:
                 outcomes[cell] = _explained(cell, error)
         if contestants:
             task = cells[0].task
-            traffic = task.traffic / replace(task, work=BOTH).traffic
-            copy = self._copy(task)
+            copied = self._copied(task)
+            traffic = task.traffic / (2 * copied.nbytes)
+            copy = self._copy(task, copied)
         while contestants:
             everyone = [*contestants.items(), *kernels.items()]
             try:
@@ -138,18 +143,20 @@ class Contest:
             },
         )
 
-    def _copy(self, task: Cell) -> Contestant:
-        cell = replace(task, work=FORWARD)
-        scores, labels = inputs(cell, self._seed, self._device)
-        step = Step(lambda scores, labels: scores.clone(), scores, labels)
+    def _copied(self, task: Cell) -> Tensor:
+        """What is copied beside a task: its scores."""
+        return inputs(replace(task, work=FORWARD), self._seed, self._device)[0]
 
-        def check(copied: Tensor, gradient: Tensor | None) -> tuple[None, None]:
-            if not torch.equal(copied, scores):
+    def _copy(self, task: Cell, copied: Tensor) -> Contestant:
+        step = Step(lambda copied, labels: copied.clone(), copied, copied)
+
+        def check(copy: Tensor, gradient: Tensor | None) -> tuple[None, None]:
+            if not torch.equal(copy, copied):
                 raise WrongError("not a copy")
             return None, None
 
         check(*step())
-        return self.contestant(step, cell, check, capturable=True)[0]
+        return self.contestant(step, replace(task, work=FORWARD), check, capturable=True)[0]
 
 
 class GpuContest(Contest):
@@ -168,26 +175,33 @@ class GpuContest(Contest):
     def contestant(
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
-        steps = [step, *(Step(step.loss, *other) for other in self._others(cell))]
+        steps = self._repeated(self._steps(step, cell))
         if not capturable:
             _all(steps)()
-            count = len(cycled(steps))
-            return Contestant(_all(cycled(steps)), count, self._evict), "events"
+            return Contestant(_all(steps), len(steps), self._evict), "events"
         return self._captured(steps, check), "graph replay"
 
     def kernel(self, step: Step, cell: Cell, check: Check) -> Contestant | None:
-        steps = [step, *(Step(step.loss, *other) for other in self._others(cell))]
-        kernels = [Kernel.of(step) for step in steps]
-        return self._captured(kernels, check) if kernels[0].launches else None
+        kernels = [Kernel.of(each) for each in self._steps(step, cell)]
+        return self._captured(self._repeated(kernels), check) if kernels[0].launches else None
 
-    def _others(self, cell: Cell) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs beside the first, so that no step finds its own in the cache."""
+    def _copied(self, task: Cell) -> Tensor:
+        """As many bytes, in whole mebibytes: copies of others are slower by a fifth."""
+        scores = super()._copied(task)
+        unit = min(_MEBIBYTE // scores.itemsize, scores.numel())
+        return scores.new_empty(-(-scores.numel() // unit) * unit).normal_()
+
+    def _steps(self, step: Step, cell: Cell) -> list[Step]:
+        """The step on so many copies of its inputs that none finds its own in the cache."""
         count = number_of_inputs(cell.traffic, self._cache)
-        seeds = range(self._seed + 1, self._seed + count)
-        return (inputs(cell, seed, self._device) for seed in seeds)
+        return [step, *(step.on_a_copy() for _ in range(count - 1))]
 
-    def _captured(self, steps: list[Callable[[], Result]], check: Check) -> Contestant:
-        graph = Graph(cycled(steps), self._memory)
+    def _repeated(self, steps: list[T]) -> list[T]:
+        """Often enough in one call for launching it to be next to nothing of its time."""
+        return steps if self.stopwatch(steps[0]) > _LONG else cycled(steps)
+
+    def _captured(self, steps: Sequence[Callable[[], Result]], check: Check) -> Contestant:
+        graph = Graph(steps, self._memory)
         graph.poison()
         graph.replay()
         check(*graph.results[0])

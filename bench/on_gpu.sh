@@ -47,7 +47,7 @@ run() {
         done
         ;;
     bench)
-        lines=60 step bench 330 python3 -m pytest bench/ --benchmark-only -q -p no:cacheprovider --tb=short \
+        lines=60 step bench 330 python3 -m pytest bench/ --benchmark-only -q -W default -p no:cacheprovider --tb=short \
             --benchmark-json="$out/run.json" \
             -k "test_eager_call or (forward+backward and (k5-b or (n1000 and float32)))"
         ;;

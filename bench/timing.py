@@ -37,7 +37,7 @@ class Step:
         return value, torch.autograd.grad(value, self.scores)[0]
 
     def on_a_copy(self) -> Step:
-        """For implementations that overwrite their scores."""
+        """The same scores in other memory."""
         copy = self.scores.detach().clone().requires_grad_(self.scores.requires_grad)
         return Step(self.loss, copy, self.labels)
 

@@ -12,9 +12,11 @@ _WARP = 32
 _MAX_WARPS = 16
 _REGISTERS = 65536  # of a multiprocessor
 _MAX_CANDIDATES = 16  # a lane's; more take minutes to compile
-_LONG = 2048
-_PART = 16_384  # scores, or as many as this many warps can hold
-_MAX_PART_WARPS = 8
+_FEW_CANDIDATES = 4  # a lane's
+_LOW = 8  # scores of a position, all of which are candidates
+_SHORT = 2048
+_LONG = 8192
+_PART_WARPS = 4
 _MAX_PARTS = 256
 
 
@@ -36,40 +38,69 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     """The configuration for rows of n scores and polynomials of this degree, for warps of 32.
 
     mixed: two losses of the same scores, which both have to be weighed again for the gradient.
+
+    On an H100 (docs/performance.md) the instructions of a score decided little, and three things much: how many warps the
+    registers leave room for, whether the code fits the caches of instructions, of some 32 KB, and the number of candidates.
     """
     size = dtype.itemsize
     vector = _VECTOR_BYTES // size
-    # Where the registers hold the scores, no more is run for them than where they are read again, from a cache, in each
-    # phase.  But those leave registers to more scores a lane, of which what a row does once is shared by more.
-    stream = degree > 5 or mixed or size == 8 or (size == 2 and n > _LONG)
-    scores = {8: 32, 4: 64, 2: 128 if n > _LONG and degree <= 10 else 64}[size]
-    warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), _MAX_WARPS)
+    # Registers hold the scores where they can.  Else they are read again, from a cache, in each phase.
+    stream = degree > 5 or mixed or size == 8 or (size == 2 and (n > _SHORT or degree > 1))
+    # More scores a lane share what a row does once, and fewer warps wait for each other.
+    scores = {8: 32, 4: 64, 2: 128 if n > _SHORT and degree <= 10 else 64}[size]
+    fills_registers = not stream and n > _LONG
+    if fills_registers:
+        scores = 128
+    most_warps = _MAX_WARPS // 2 if fills_registers else _MAX_WARPS
+    warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), most_warps)
     in_parts = n > scores * _WARP * warps
     if in_parts:
         # long polynomials: what a part does once is most of its work
-        scores = 128 if degree > 10 else scores
-        warps = min(_PART // (scores * _WARP), _MAX_PART_WARPS)
+        scores = {8: 32, 4: 128 if degree > 10 else 64, 2: 128}[size]
+        warps = _PART_WARPS
+        while n > _MAX_PARTS * scores * _WARP * warps and warps < 2 * _PART_WARPS:
+            warps *= 2
     tile = warps * _WARP * vector
-    # long polynomials: most work is done for the candidates, of which smaller positions have fewer
-    vectors = 2 if degree > 5 else 1
-    # Short rows share a program.  A row's candidates are about degree n / lanes scores, which its lanes share: as many
-    # lanes as leave each a few.
-    few_candidates = math.isqrt(2 * n * degree // (5 * vectors))
-    least = max(4 * vector, *map(_power_of_two, (_ceil_div(n * vector, scores), few_candidates)))
+    # Short rows share a program.
+    of_short_row = 40 if size == 4 and degree <= 5 else scores
+    least = max(4 * vector, _power_of_two(_ceil_div(n * vector, of_short_row)))
     lanes = tile if in_parts else min(tile, least)
     top = top_size(degree)
+    vectors = 1 if degree == 1 else 2
+    # positions of half the height where they are many, or have many candidates
     while (
         lanes < tile
         and _candidates(top, _ceil_div(n, lanes * vectors), lanes, vector) > _MAX_CANDIDATES
     ):
         lanes *= 2
-    blocks = _ceil_div(n, lanes * vectors)
+    blocks = _ceil_div(n, lanes)
+    if (
+        _height(blocks, vector) <= _LOW
+        and _candidates(top, blocks, lanes, vector) <= _FEW_CANDIDATES
+    ):
+        vectors = 1
+    blocks = _ceil_div(blocks, vectors)
     # a function of n alone, so that a row's bits do not depend on the batch
     parts = _ceil_div(blocks * vector * vectors, scores) if in_parts else 1
-    # 128 keep 16 warps resident; vectors of 8 scores in registers, and long polynomials, need a few more, if there are
-    most = 168 if degree > 10 or (size == 2 and not stream) else 128
-    registers = min(most, _REGISTERS // (warps * _WARP)) if size < 8 else None
     blocks = _ceil_div(blocks, parts)
+    if size == 8:
+        registers = None
+    elif degree > 10:
+        registers = 168
+    elif fills_registers and not in_parts:
+        registers = 255
+    elif degree > 5:
+        registers = 128
+    elif n <= _SHORT and stream:
+        registers = 80
+    elif n <= _SHORT and blocks * vectors * vector <= 32:
+        registers = 96
+    elif size == 2 and stream:
+        registers = 80 if in_parts else 112
+    else:
+        registers = 128
+    if registers is not None:
+        registers = min(registers, _REGISTERS // (warps * _WARP))
     return Config(tile // lanes, lanes, blocks, stream, warps, registers, vectors, parts)
 
 
@@ -112,8 +143,12 @@ def reducible_degree(degree: int) -> int | None:
 
 def _candidates(top: int, blocks: int, lanes: int, vector: int) -> int:
     """Of a lane, where the label's position and `top` others are taken."""
-    height = _power_of_two(blocks * max(1, vector // 4))
-    return (top + 1) * height * vector // lanes
+    return (top + 1) * _height(blocks, vector) * vector // lanes
+
+
+def _height(blocks: int, vector: int) -> int:
+    """The scores of a position; of 16-bit scores it has two of a block."""
+    return _power_of_two(blocks * max(1, vector // 4))
 
 
 def _ceil_div(a: int, b: int) -> int:

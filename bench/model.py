@@ -1,4 +1,4 @@
-"""How long a case should take on an H200, from the entries of its launches in the ledger.
+"""How long a case should take on an H100 or H200, from the entries of its launches in the ledger.
 
 Each thing that a score needs has a time of its own, as if nothing else took any: moving its bytes at copy bandwidth,
 issuing its instructions, and executing those that only one kind of unit can.  The longest is the predicted time of a
@@ -62,8 +62,9 @@ H200 = Device(
     programs=32,
     shared=228 * 1024,
 )
-# The same chip with slower memory: what copies moved on it, reports/benchmark-nvidia-h100-80gb-hbm3.md.
-H100 = replace(H200, name="H100", copy_bandwidth=3.0e12)
+# The same chip with slower memory.  Copies of a gigabyte moved this much (python -m bench.device), and this was the clock
+# while the kernels ran (ncu).
+H100 = replace(H200, name="H100", copy_bandwidth=3.0e12, clock=1.95e9)
 DEVICES = (H100, H200)
 _NAMES = {"all": ISSUE}
 

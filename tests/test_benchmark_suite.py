@@ -217,6 +217,30 @@ def test_a_task_on_a_gpu(gpu):
     assert "evict" in gpu
 
 
+def test_the_kernel_takes_turns_with_the_step_on_a_gpu(gpu, monkeypatch):
+    """The eager backend stands for it."""
+    monkeypatch.setattr(backends.kernels(), "run", eager.run)
+    monkeypatch.setattr(ops, "uses_triton", lambda scores, loss: True)
+    cells = [Cell(name, 32, 5, 4, "float32", BOTH) for name in ("smooth_svm", "F.cross_entropy")]
+    ours, other = map(GpuContest(TINY, 1, ON_CPU).hold(cells).get, cells)
+    assert ours.said["kernel"] > 0
+    assert "kernel" not in other.said
+
+
+def test_a_step_that_takes_long_on_a_gpu_is_launched_once_for_each_input(gpu, monkeypatch):
+    contest_ = GpuContest(TINY, 1, ON_CPU)
+    step = Step(triton_topk.lq_loss, *inputs(Cell("", 32, 5, 4, "float32", BOTH), 1, ON_CPU))
+    for seconds, repeated in ((1e-4, 8), (0.1, 2)):
+        contest_.stopwatch = lambda call, seconds=seconds: seconds
+        assert len(contest_._repeated([step, step])) == repeated
+
+
+@pytest.mark.parametrize(("batch", "copied"), [(1, 32), (40_000, 5 * 2**18)])
+def test_what_is_copied_on_a_gpu_has_whole_mebibytes_where_it_has_any(gpu, batch, copied):
+    task = Cell("", 32, 5, batch, "float32", BOTH)
+    assert GpuContest(TINY, 1, ON_CPU)._copied(task).numel() == copied
+
+
 @pytest.mark.parametrize("capturable", [True, False])
 def test_a_gpu_is_given_inputs_that_are_not_in_its_cache(gpu, capturable):
     cell = Cell("smooth_svm", 32, 5, 4, "float32", BOTH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import warnings
 from collections import defaultdict
@@ -147,8 +146,7 @@ def pytest_benchmark_update_machine_info(
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
     for key in ("project", "branch"):
         del commit_info[key]
-    # of a copy without its history
-    commit_info["id"] = os.environ.get("TRITON_TOPK_COMMIT", commit_info["id"])
+    commit_info["id"] = machine.commit()
 
 
 def pytest_benchmark_update_json(

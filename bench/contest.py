@@ -25,6 +25,7 @@ from bench.timing import (
     Step,
     cycled,
     flush,
+    in_mebibytes,
     inputs,
     number_of_inputs,
 )
@@ -33,7 +34,6 @@ from triton_topk.check.waiting import waiting
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
 _LONG = 1e-3  # seconds of a step on a GPU, beside which those of launching a graph are nothing
-_MEBIBYTE = 2**20
 
 T = TypeVar("T", bound=Callable[[], Result])
 
@@ -186,10 +186,7 @@ class GpuContest(Contest):
         return self._captured(self._repeated(kernels), check) if kernels[0].launches else None
 
     def _copied(self, task: Cell) -> Tensor:
-        """As many bytes, in whole mebibytes: copies of others are slower by a fifth."""
-        scores = super()._copied(task)
-        unit = min(_MEBIBYTE // scores.itemsize, scores.numel())
-        return scores.new_empty(-(-scores.numel() // unit) * unit).normal_()
+        return in_mebibytes(super()._copied(task))
 
     def _steps(self, step: Step, cell: Cell) -> list[Step]:
         """The step on so many copies of its inputs that none finds its own in the cache."""

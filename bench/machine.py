@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
 from typing import Any
 
 import torch
+from pytest_benchmark.utils import get_commit_info
 
 import triton_topk
 
@@ -30,6 +32,11 @@ def describe(device: torch.device, cpu: str) -> dict[str, Any]:
             **_versions(),
         },
     }
+
+
+def commit() -> str:
+    """Of a copy without its history TRITON_TOPK_COMMIT says it."""
+    return os.environ.get("TRITON_TOPK_COMMIT") or str(get_commit_info()["id"])
 
 
 def l2_bytes(device: torch.device) -> int:

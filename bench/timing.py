@@ -19,6 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 _MOST_STEPS = 64  # in one graph
 _FEWEST_STEPS = 8
+_MEBIBYTE = 2**20
 _SLEEP = 300_000  # cycles, some 150 microseconds
 
 
@@ -113,7 +114,10 @@ class Kernel:
 
 
 class Graph:
-    """Steps captured in a CUDA graph: their device time without that of launching them."""
+    """Steps captured in a CUDA graph: their device time without that of launching them.
+
+    A graph has addresses only: what the steps read is kept as long as it.
+    """
 
     def __init__(self, steps: Sequence[Callable[[], Result]], memory: tuple[int, int]) -> None:
         stream = torch.cuda.Stream()
@@ -122,6 +126,7 @@ class Graph:
             for _ in range(2):
                 steps[0]()
         torch.cuda.current_stream().wait_stream(stream)
+        self._steps = steps
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=memory):
             self.results = [step() for step in steps]
@@ -140,3 +145,9 @@ class Graph:
 def flush(l2_bytes: int) -> Callable[[], object]:
     """A function that leaves the cache full of something else, and of nothing that has yet to be written to memory."""
     return torch.zeros(l2_bytes // 2, device="cuda").sum
+
+
+def in_mebibytes(scores: Tensor) -> Tensor:
+    """As many random numbers, in whole mebibytes: CUDA's copies of others are slower by a fifth."""
+    unit = min(_MEBIBYTE // scores.itemsize, scores.numel())
+    return scores.new_empty(-(-scores.numel() // unit) * unit).normal_()

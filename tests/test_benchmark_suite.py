@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -176,6 +179,21 @@ def test_a_peer_that_fails_in_its_turn_leaves_the_others_theirs(monkeypatch):
     ours, peer = map(Contest(TINY, 1, ON_CPU).hold(cells).get, cells)
     assert isinstance(ours, Measured)
     assert peer == "out of memory"
+
+
+def test_a_graph_keeps_what_its_steps_read(monkeypatch):
+    """A replay reads the addresses that were captured, whoever has them by then."""
+    for name in ("Stream", "CUDAGraph", "current_stream", "graph", "stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    step = Step(triton_topk.lq_loss, *inputs(Cell("", 32, 5, 4, "float32", BOTH), 1, ON_CPU))
+    read = [weakref.ref(step.scores), weakref.ref(step.labels)]
+    graph = timing.Graph([step], (0, 1))
+    del step
+    gc.collect()
+    assert all(tensor() is not None for tensor in read)
+    del graph
+    gc.collect()
+    assert not any(tensor() is not None for tensor in read)
 
 
 class FakeGraph:

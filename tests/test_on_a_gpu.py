@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import smoke, sweep
+from bench import smoke
 from bench.ahead_of_time import Case
+from bench.sweep import page
+from bench.sweep.variants import CASES, text, variants
 from triton_topk import eager
 from triton_topk.kernels import launch
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("case", sweep.CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_sweep_begins_with_the_table_and_holds_every_score_once(case):
-    found = sweep.variants(case)
+    found = variants(case)
     assert found[0] == launch.choose(case.parameters, case.n, case.dtype)
     assert len(found) == len(set(found)) > 5
     for config in found:
@@ -90,3 +92,23 @@ def test_a_step_ends_at_its_limit_and_leaves_its_output(tmp_path):
     assert "== quick: exit 0" in found
     assert "== slow: exit 124" in found
     assert (tmp_path / "slow.txt").read_text() == "begun\n"
+
+
+def test_the_page_of_the_sweeps_is_of_their_results():
+    assert page.PAGE.read_text() == page.render(page.PAGE.parent), "python -m bench.sweep --page"
+
+
+def test_a_row_of_the_page():
+    """The table's configuration of today beside that of the sweep; what failed has no time."""
+    case = Case(1000, 5, torch.float32)
+    now = text(launch.choose(case.parameters, case.n, case.dtype))
+    line = {"case": str(case), "bytes": 1e9, "share": 0.5}
+    lines = [
+        line | {"config": "then", "seconds": 2e-3},
+        line | {"config": now, "seconds": 1e-3, "share": 1.0},
+        {"case": str(case), "config": "failed", "error": "registers"},
+    ]
+    expected = [str(case), "then", now, now, "2,000", "50 %", "100 %", "100 %"]
+    assert page.of_case(lines) == expected
+    assert page.of_case(lines, 2e12)[5:] == ["25 %", "50 %", "50 %"]
+    assert page.of_case(lines[2:] + lines[:1])[4:6] == ["", ""]

@@ -39,8 +39,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
     mixed: two losses of the same scores, which both have to be weighed again for the gradient.
 
-    On an H100 (docs/performance.md) the instructions of a score decided little, and three things much: how many warps the
-    registers leave room for, whether the code fits the caches of instructions, of some 32 KB, and the number of candidates.
+    On an H100 (docs/performance.md) the instructions of a score decided little, and three things much: how many warps
+    the registers leave room for, whether the code fits the caches of instructions, and the number of candidates.
     """
     size = dtype.itemsize
     vector = _VECTOR_BYTES // size

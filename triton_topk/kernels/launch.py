@@ -21,9 +21,7 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 
 # typed, here and below: losses with equal parameters are equal as tuples
 @lru_cache(maxsize=1024, typed=True)
-def in_range(
-    loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None
-) -> bool:
+def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
     """Whether the kernel can hold rows of n scores."""
     what = _what(loss, n, dtype)
     return table.in_range(config or choose(loss, n, dtype), what["TOP"], what["DEGREE"], dtype)

@@ -27,8 +27,8 @@ _TINY = tl.constexpr(1e-30)
 def weigh(x, p, rate):
     """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits.
 
-    The product is rounded by itself: the compiler would fuse it with the first step of float64's exp2 for some scores of
-    a lane, and not for others.
+    The product is rounded by itself: the compiler would fuse it with the first step of float64's exp2 for some of a
+    lane's scores, and not for others.
     """
     return tl.exp2(tl.fma(x - p, rate, 0.0))
 

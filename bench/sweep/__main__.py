@@ -1,0 +1,98 @@
+"""Launch configurations beside those of the table (triton_topk/kernels/config.py), each timed as the kernel alone.
+
+    python -m bench.sweep --compile 8        # on any machine: fills Triton's cache for sm_90, in 8 processes
+    python -m bench.sweep --out sweep.jsonl  # on a GPU: a line for each configuration, as it is measured
+    python -m bench.sweep --page             # sweep.md, of the sweep-*.jsonl beside it in reports/
+
+A table of configurations is made of what this finds; nothing is chosen when a loss is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from triton.backends.compiler import GPUTarget
+
+from bench.ahead_of_time import Case, compile_only
+from bench.machine import commit, describe
+from bench.sweep.page import PAGE, of_case, render
+from bench.sweep.times import Launches, times
+from bench.sweep.variants import CASES, text, variants
+from triton_topk.kernels import launch
+from triton_topk.kernels.config import Config
+
+Job = tuple[Case, Config]
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-k", default="", help="only cases whose names match")
+    parser.add_argument("--table", action="store_true", help="only the table's configurations")
+    parser.add_argument("--compile", type=int, metavar="PROCESSES")
+    parser.add_argument("--once", action="store_true", help="launch the table's, for a profiler")
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("build/sweep.jsonl"))
+    arguments = parser.parse_args(given)
+    if arguments.page:
+        PAGE.write_text(render(PAGE.parent))
+        return
+    cases = [case for case in CASES if re.search(arguments.k, str(case))]
+    most = 1 if arguments.table else None
+    if arguments.compile:
+        _compile_all(
+            [(x, config) for x in cases for config in variants(x)[:most]], arguments.compile
+        )
+    elif arguments.once:
+        for case in cases:
+            Launches(case)(launch.choose(case.parameters, case.n, case.dtype))
+        torch.cuda.synchronize()
+    else:
+        _measure({case: variants(case)[:most] for case in cases}, arguments.out)
+
+
+def _measure(configs: dict[Case, list[Config]], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = {
+        "machine": describe(torch.device("cuda"), ""),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    with file.open("w") as out:
+        print(json.dumps(header), file=out, flush=True)
+        for case, tried in configs.items():
+            found = list(times(case, tried))
+            for line in found:
+                print(json.dumps(line), file=out, flush=True)
+            print(*of_case(found), sep=" | ", flush=True)
+
+
+def _compile_all(jobs: Sequence[Job], processes: int) -> None:
+    print(len(jobs), "configurations", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        for line in pool.map(_compile, jobs):
+            print(line, flush=True)
+
+
+def _compile(job: Job) -> str:
+    start = time.perf_counter()
+    try:
+        compile_only(*job, GPUTarget("cuda", 90, 32))
+    except Exception as error:  # more registers than there are, say: it is no configuration, then
+        return f"{job}: {type(error).__name__}: {error}"
+    return f"{job[0]} {text(job[1])} {time.perf_counter() - start:.0f} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -71,11 +71,12 @@ def by_axis(
     rows: Callable[[Axis, Kind], list[list[str]]],
 ) -> str:
     """Tables of each axis; the columns are those before its shapes."""
-    return "\n\n".join(
+    found = (
         by_kind(f"Along {axis}", {k: rows(axis, k) for k in kinds(run)}, columns, axis.headers)
         for axis in axes(run)
         if axis.variable in variables
     )
+    return "\n\n".join(filter(None, found))
 
 
 def by_kind(

@@ -171,7 +171,7 @@ def test_parts_that_have_nothing_but_their_largest_scores(spread: float) -> None
 def test_long_rows_are_read_in_parts_of_the_table() -> None:
     torch.manual_seed(0)
     n = 70_001
-    assert launch.choose(SVM, n, torch.float32).parts == 5
+    assert launch.choose(SVM, n, torch.float32).parts == 9
     scores = torch.randn(2, n)
     labels = torch.tensor([0, n - 1])
     losses, gradient = run(launch, scores, labels, SVM)

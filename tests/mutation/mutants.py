@@ -95,9 +95,11 @@ MUTANTS = [
     Mutant("blocks.py", "totals[INDEX + 1 :]", "totals[:INDEX]", _LOSSES),
     Mutant("blocks.py", 'float("inf"), p[:, None]', "p[:, None], p[:, None]", _LAYOUTS),
     Mutant("polynomial.py", "out = (r[0] + e,)", "out = (r[0],)", _LAYOUTS),
-    Mutant("polynomial.py", "b[j - 1 - i], coefficient)", "b[j - i], coefficient)", _LAYOUTS),
+    Mutant(
+        "polynomial.py", "tl.fma(a[i], b[j - 1 - i], 0.0)", "tl.fma(a[i], b[j - i], 0.0)", _LAYOUTS
+    ),
     Mutant("polynomial.py", "tl.fma(e, r[j - 1], r[j])", "tl.fma(e, r[j - 1], -r[j])", _LAYOUTS),
-    Mutant("smooth_svm.py", "tl.exp2((x - p) * rate)", "tl.exp2((p - x) * rate)", _LAYOUTS),
+    Mutant("smooth_svm.py", "tl.fma(x - p, rate, 0.0)", "tl.fma(p - x, rate, 0.0)", _LAYOUTS),
     Mutant("smooth_svm.py", "large = x >= floor[:, None]", "large = x > floor[:, None]", _LAYOUTS),
     Mutant("smooth_svm.py", "total % MANY - ALL", "total % MANY * 0", _LAYOUTS),
     Mutant("smooth_svm.py", "tl.maximum(total % MANY - ALL, 0)", "total % MANY - ALL", _FEWER),
@@ -208,7 +210,7 @@ MUTANTS = [
     Mutant("summary.py", "first += e[i]", "first += 0.0 * e[i]", _SCALED_MERGE),
     Mutant("summary.py", "v[K - 1] == pivot, others", "v[K - 1] <= pivot, others", _TIES),
     Mutant("summary.py", "(v[i] > v[K - 1])", "(v[i] >= v[K - 1])", _TIES),
-    Mutant("summary.py", "others[DEGREE + 1] * weight", "others[DEGREE + 1]", _LOSSES),
+    Mutant("summary.py", "tl.fma(others[DEGREE + 1], weight, 0.0)", "others[DEGREE + 1]", _LOSSES),
     Mutant("summary.py", "index < COUNT * HEIGHT", "index < HEIGHT", _LOSSES),
     Mutant("loss.py", "& (active == 0)", "& (active != 0)", _DIFFICULT),
     Mutant("loss.py", "(-g).to(gradient", "g.to(gradient", _LOSSES),

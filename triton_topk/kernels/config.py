@@ -17,6 +17,7 @@ _LOW = 8  # scores of a position, all of which are candidates
 _SHORT = 2048
 _LONG = 8192
 _PART_WARPS = 4
+_LONGEST_PART = 16_384  # scores
 _MAX_PARTS = 256
 
 
@@ -45,7 +46,9 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     size = dtype.itemsize
     vector = _VECTOR_BYTES // size
     # Registers hold the scores where they can.  Else they are read again, from a cache, in each phase.
-    stream = degree > 5 or mixed or size == 8 or (size == 2 and (n > _SHORT or degree > 1))
+    stream = (
+        degree > 5 or mixed or size == 8 or (size == 2 and n > (_SHORT if degree == 1 else 512))
+    )
     # More scores a lane share what a row does once, and fewer warps wait for each other.
     scores = {8: 32, 4: 64, 2: 128 if n > _SHORT and degree <= 10 else 64}[size]
     fills_registers = not stream and n > _LONG
@@ -58,8 +61,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         # long polynomials: what a part does once is most of its work
         scores = {8: 32, 4: 128 if degree > 10 else 64, 2: 128}[size]
         warps = _PART_WARPS
-        while n > _MAX_PARTS * scores * _WARP * warps and warps < 2 * _PART_WARPS:
-            warps *= 2
+        if n > _MAX_PARTS * scores * _WARP * warps:
+            warps = _LONGEST_PART // (scores * _WARP)
     tile = warps * _WARP * vector
     # Short rows share a program.
     of_short_row = 40 if size == 4 and degree <= 5 else scores
@@ -73,6 +76,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         and _candidates(top, _ceil_div(n, lanes * vectors), lanes, vector) > _MAX_CANDIDATES
     ):
         lanes *= 2
+    if n % vector and n > 2 * lanes and not stream:
+        lanes = tile  # several rows of no alignment would be moved between layouts, score by score
     blocks = _ceil_div(n, lanes)
     if (
         _height(blocks, vector) <= _LOW
@@ -85,18 +90,16 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     blocks = _ceil_div(blocks, parts)
     if size == 8:
         registers = None
-    elif degree > 10:
+    elif degree > 10 or (n % vector and lanes < tile and not stream):
         registers = 168
     elif fills_registers and not in_parts:
         registers = 255
     elif degree > 5:
         registers = 128
-    elif n <= _SHORT and stream:
-        registers = 80
-    elif n <= _SHORT and blocks * vectors * vector <= 32:
-        registers = 96
+    elif n <= _SHORT and size == 4 and vectors == 1 and blocks * vector <= 32:
+        registers = 88 if stream else 96
     elif size == 2 and stream:
-        registers = 80 if in_parts else 112
+        registers = 88 if in_parts else 112
     else:
         registers = 128
     if registers is not None:

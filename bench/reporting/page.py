@@ -9,7 +9,7 @@ from bench.reporting import faster, predicted, sections, tables
 from bench.reporting.figures import drawings
 from bench.reporting.fit import FIRST_K
 from bench.reporting.markdown import folded
-from bench.results import MOST_SPREAD, MOST_WAITED, Run
+from bench.results import MOST_SHARE, MOST_SPREAD, MOST_WAITED, Run
 from bench.rounds import TRIES
 
 GLOSSARY = f"""\
@@ -20,8 +20,8 @@ cross_entropy have no k and do less, at every k the same; difftopk is another to
 measurement the result was compared with the definition in float64, where there is one here; what failed was not
 timed. Times are medians of calls in rounds in which all implementations of the same shape, dtype and work took turns,
 and with them a copy of the scores. A `?` marks what up to {TRIES} such tries did not make steady: its interquartile
-range is above {MOST_SPREAD} of the median, its bytes moved faster than those of the copy, its threads waited for a
-CPU for more than {MOST_WAITED} of its time, or the copy was unsteady."""
+range is above {MOST_SPREAD} of the median, its bytes moved more than {MOST_SHARE - 1:.0%} faster than those of the
+copy, its threads waited for a CPU for more than {MOST_WAITED} of its time, or the copy was unsteady."""
 
 ALONG_N = (
     "The number of scores is the same at every n: times in a row that are equal are linear in n."

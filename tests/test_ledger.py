@@ -63,10 +63,12 @@ def test_every_score_is_read_once_a_pass_and_the_gradient_is_written_once(name):
     read = entry.read / entry.size - passes(entry)
     written = entry.written / entry.size - entry.writes_gradient
     # What may be cut off, the last block, is in no loop, so that it may be kept from the first pass to the second.
-    # So may all that is unrolled for AMD's GPUs, where a load is no assembly that the compiler does not look into.
+    # So may the blocks of a short loop, which the assembler unrolls; and all that is unrolled for AMD's GPUs, where a
+    # load is no assembly that the compiler does not look into.
     kept = 0.0
     if passes(entry) > 1:
-        kept = 1 / config.blocks if is_nvidia(entry.architecture) else 1.0
+        in_a_loop = is_nvidia(entry.architecture) and config.blocks > 4
+        kept = 1 / config.blocks if in_a_loop else 1.0
     assert read >= -kept
     assert written >= 0
     if entry.n >= 16384:

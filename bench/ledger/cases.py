@@ -95,5 +95,5 @@ TESTED = {
     for name in launches(case, architecture)
 }
 
-# Every other kernel is free of spills.  These spill a few registers once a row, so that 16 warps fit.
+# Every other kernel is free of spills.
 KNOWN_TO_SPILL = {"gfx942-smooth_svm_lq-n1000-k5-float64"}

@@ -21,7 +21,6 @@ from bench.timing import (
     DeviceStopwatch,
     Graph,
     Kernel,
-    Result,
     Step,
     cycled,
     flush,
@@ -33,9 +32,8 @@ from bench.truth import Truth, WrongError, check_finite
 from triton_topk.check.waiting import waiting
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
-_LONG = 1e-3  # seconds of a step on a GPU, beside which those of launching a graph are nothing
 
-T = TypeVar("T", bound=Callable[[], Result])
+T = TypeVar("T", Step, Kernel)
 
 Check = Callable[[Tensor, Tensor | None], tuple[float | None, float | None]]
 """The errors of a loss and its gradient, or WrongError."""
@@ -88,6 +86,8 @@ class Contest:
                     self.waiting,
                 )
             except TurnError as failed:
+                if failed.whose is copy:
+                    raise
                 cell = next(cell for cell, contestant in everyone if contestant is failed.whose)
                 outcomes[cell] = _explained(cell, failed.why)
                 del contestants[cell]  # and the others begin again
@@ -175,7 +175,7 @@ class GpuContest(Contest):
     def contestant(
         self, step: Step, cell: Cell, check: Check, capturable: bool
     ) -> tuple[Contestant, str]:
-        steps = self._repeated(self._steps(step, cell))
+        steps = self._steps(step, cell)
         if not capturable:
             _all(steps)()
             return Contestant(_all(steps), len(steps), self._evict), "events"
@@ -183,7 +183,7 @@ class GpuContest(Contest):
 
     def kernel(self, step: Step, cell: Cell, check: Check) -> Contestant | None:
         kernels = [Kernel.of(each) for each in self._steps(step, cell)]
-        return self._captured(self._repeated(kernels), check) if kernels[0].launches else None
+        return self._captured(kernels, check) if kernels[0].launches else None
 
     def _copied(self, task: Cell) -> Tensor:
         return in_mebibytes(super()._copied(task))
@@ -193,12 +193,8 @@ class GpuContest(Contest):
         count = number_of_inputs(cell.traffic, self._cache)
         return [step, *(step.on_a_copy() for _ in range(count - 1))]
 
-    def _repeated(self, steps: list[T]) -> list[T]:
-        """Often enough in one call for launching it to be next to nothing of its time."""
-        return steps if self.stopwatch(steps[0]) > _LONG else cycled(steps)
-
-    def _captured(self, steps: Sequence[Callable[[], Result]], check: Check) -> Contestant:
-        graph = Graph(steps, self._memory)
+    def _captured(self, steps: list[T], check: Check) -> Contestant:
+        graph = Graph(cycled(steps), self._memory)
         graph.poison()
         graph.replay()
         check(*graph.results[0])

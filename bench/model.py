@@ -64,7 +64,7 @@ H200 = Device(
 )
 # The same chip with slower memory.  Copies of a gigabyte moved this much (python -m bench.device), and this was the
 # clock while the kernels ran (ncu).
-H100 = replace(H200, name="H100", copy_bandwidth=3.0e12, clock=1.95e9)
+H100 = replace(H200, name="H100 80GB HBM3", copy_bandwidth=3.0e12, clock=1.95e9)
 DEVICES = (H100, H200)
 _NAMES = {"all": ISSUE}
 

@@ -205,3 +205,18 @@ def test_predictions_stand_beside_measurements():
         "| memory | 100 % | 655 | 819 | 1.25 |"
     )
     assert predicted.device_of(made_up) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H100 PCIe", None),
+    ],
+)
+def test_a_prediction_is_of_that_device(name, known):
+    made_up = whole_run()
+    device = predicted.device_of(replace(made_up, machine=made_up.machine | {"name": name}))
+    assert (device and device.name) == known

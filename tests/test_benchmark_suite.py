@@ -245,12 +245,13 @@ def test_the_kernel_takes_turns_with_the_step_on_a_gpu(gpu, monkeypatch):
     assert "kernel" not in other.said
 
 
-def test_a_step_that_takes_long_on_a_gpu_is_launched_once_for_each_input(gpu, monkeypatch):
-    contest_ = GpuContest(TINY, 1, ON_CPU)
-    step = Step(triton_topk.lq_loss, *inputs(Cell("", 32, 5, 4, "float32", BOTH), 1, ON_CPU))
-    for seconds, repeated in ((1e-4, 8), (0.1, 2)):
-        contest_.stopwatch = lambda call, seconds=seconds: seconds
-        assert len(contest_._repeated([step, step])) == repeated
+def test_an_error_of_the_copy_is_nobody_else_s(gpu, monkeypatch):
+    def spoilt(self, task, copied):
+        return rounds.Contestant(lambda: 1 / 0, 1)
+
+    monkeypatch.setattr(GpuContest, "_copy", spoilt)
+    with pytest.raises(rounds.TurnError, match="division by zero"):
+        GpuContest(TINY, 1, ON_CPU).hold([Cell("lq_loss", 32, 5, 4, "float32", BOTH)])
 
 
 @pytest.mark.parametrize(("batch", "copied"), [(1, 32), (40_000, 5 * 2**18)])

@@ -112,3 +112,4 @@ def test_a_row_of_the_page():
     assert page.of_case(lines) == expected
     assert page.of_case(lines, 2e12)[5:] == ["25 %", "50 %", "50 %"]
     assert page.of_case(lines[2:] + lines[:1])[4:6] == ["", ""]
+    assert page.of_case(lines[2:])[2:] == ["none", now, "", "", "", ""]

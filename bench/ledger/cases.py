@@ -95,5 +95,8 @@ TESTED = {
     for name in launches(case, architecture)
 }
 
-# Every other kernel is free of spills.
-KNOWN_TO_SPILL = {"gfx942-smooth_svm_lq-n1000-k5-float64"}
+# Every other kernel is free of spills.  These spill two and eight registers.
+KNOWN_TO_SPILL = {
+    "sm_90-hard_svm-n1000-k5-bfloat16-hits",
+    "gfx942-smooth_svm_lq-n1000-k5-float64",
+}

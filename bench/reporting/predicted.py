@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bench.implementations import IMPLEMENTATIONS
@@ -15,7 +16,8 @@ Key = tuple[str, int, int | None, str, str]  # implementation, n, k, dtype, work
 
 def device_of(run: Run) -> Device | None:
     """The run's device, if it is one that the model knows."""
-    return next((device for device in DEVICES if device.name in run.machine["name"]), None)
+    name = run.machine["name"]
+    return next((x for x in DEVICES if re.search(rf"\b{x.name}\b", name)), None)
 
 
 def introduction(device: Device) -> str:

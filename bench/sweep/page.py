@@ -29,7 +29,7 @@ def of_case(lines: Sequence[dict[str, Any]], copy: float | None = None) -> list[
     """A row of the page.  lines: of one case, the table's first.  copy: bytes a second, else that of these rounds."""
     timed = {line["config"]: line for line in lines if "seconds" in line}
     case, then = lines[0]["case"], lines[0]["config"]
-    fastest = min(timed, key=lambda config: timed[config]["seconds"])
+    fastest = min(timed, key=lambda config: timed[config]["seconds"], default="none")
     now = _now(case)
 
     def share(config: str) -> str:

@@ -30,7 +30,7 @@ CASES = [
 
 
 def variants(case: Case) -> list[Config]:
-    """The table's first; then what differs from it in one thing, or in two that go together."""
+    """The table's first; then what differs from it in one thing, or in a few that go together."""
     base = launch.choose(case.parameters, case.n, case.dtype)
     tried: list[dict[str, int | bool]] = [
         {"registers": r} for r in (base.registers or 128, 80, 96, 128, 168, 255)

@@ -98,8 +98,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         registers = 128
     elif n <= _SHORT and size == 4 and vectors == 1 and blocks * vector <= 32:
         registers = 88 if stream else 96
-    elif size == 2 and stream:
-        registers = 88 if in_parts else 112
+    elif size == 2 and stream and not (mixed and n <= _SHORT):
+        registers = 96 if in_parts or n <= _SHORT else 112
     else:
         registers = 128
     if registers is not None:

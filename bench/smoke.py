@@ -2,8 +2,8 @@
 
     python -m bench.smoke
 
-Outputs hold NaN before.  Where there is a gradient these are checked, too: the same bits in many runs and for a row alone,
-and equal gradients of equal scores.  A line for each; the exit code is 1 if one is wrong.
+Outputs hold NaN before.  Where there is a gradient these are checked, too: the same bits in many runs and for a row
+alone, and equal gradients of equal scores.  A line for each; the exit code is 1 if one is wrong.
 """
 
 from __future__ import annotations

@@ -64,10 +64,13 @@ def _section(file: Path) -> str:
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "triton"))
     said = ", ".join(f"{copy / 1e12:.2f} TB/s ({dtype})" for dtype, copy in copies.items())
     rows = [of_case(found, copies.get(_dtype(found[0]))) for found in cases.values()]
-    return (
-        f"## {machine['name']}, commit {header['commit'][:10]}\n\n"
-        f"{header['date']}, {machine['driver']}, {versions}. Copies move {said}.\n\n"
-        f"{table([*_HEADERS, *_NUMBERS], rows, text_columns=len(_HEADERS))}"
+    about = f"{header['date']}, {machine['driver']}, {versions}. Copies move {said}."
+    return "\n\n".join(
+        [
+            f"## {machine['name']}, commit {header['commit'][:10]}",
+            f"{about} {header.get('note', '')}".strip(),
+            table([*_HEADERS, *_NUMBERS], rows, text_columns=len(_HEADERS)),
+        ]
     )
 
 

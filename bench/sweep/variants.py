@@ -1,4 +1,4 @@
-"""Which configurations are tried for which losses and rows."""
+"""The losses and rows that a sweep is of, and the configurations that it tries for each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bench.ahead_of_time import Case
+from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 
@@ -71,20 +72,12 @@ def variants(case: Case) -> list[Config]:
 
 def _laid_out(case: Case, base: Config, changes: Mapping[str, Any]) -> Config | None:
     """None where there is no such kernel, or none that compiles in seconds."""
-    new = replace(base, **changes)
-    vector = 16 // case.dtype.itemsize
-    tile = new.warps * 32 * vector
-    lanes = tile if new.parts > 1 else min(new.lanes, tile)
-    blocks = _ceil_div(_ceil_div(case.n, lanes * new.vectors), new.parts)
-    new = replace(new, lanes=lanes, rows=tile // lanes, blocks=blocks)
+    new = table.laid_out(replace(base, **changes), case.n, case.dtype)
+    scores = new.blocks * new.vectors * 16 // case.dtype.itemsize
     fits = 32 * new.warps * (new.registers or 0) <= 65_536 and new.warps <= 16
-    short = new.stream or new.blocks * new.vectors * vector <= _MOST_SCORES
+    short = new.stream or scores <= _MOST_SCORES
     known = launch.in_range(case.parameters, case.n, case.dtype, new)
     return new if fits and short and known else None
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def text(c: Config) -> str:

@@ -44,33 +44,51 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
     the registers leave room for, whether the code fits the caches of instructions, and the number of candidates.
     """
     size = dtype.itemsize
-    vector = _VECTOR_BYTES // size
     # Registers hold the scores where they can.  Else they are read again, from a cache, in each phase.
     stream = (
         degree > 5 or mixed or size == 8 or (size == 2 and n > (_SHORT if degree == 1 else 512))
     )
+    fills_registers = size == 4 and not stream and n > _LONG
     # More scores a lane share what a row does once, and fewer warps wait for each other.
     scores = {8: 32, 4: 64, 2: 128 if n > _SHORT and degree <= 10 else 64}[size]
-    fills_registers = not stream and n > _LONG
-    if fills_registers:
-        scores = 128
+    scores = 128 if fills_registers else scores
     most_warps = _MAX_WARPS // 2 if fills_registers else _MAX_WARPS
     warps = min(_power_of_two(_ceil_div(n, scores * _WARP)), most_warps)
-    in_parts = n > scores * _WARP * warps
-    if in_parts:
+    parts = 1
+    if n > scores * _WARP * warps:
         # long polynomials: what a part does once is most of its work
         scores = {8: 32, 4: 128 if degree > 10 else 64, 2: 128}[size]
         warps = _PART_WARPS
         if n > _MAX_PARTS * scores * _WARP * warps:
             warps = _LONGEST_PART // (scores * _WARP)
+        # a function of n alone, so that a row's bits do not depend on the batch
+        parts = _ceil_div(n, scores * _WARP * warps)
+    lanes, vectors = _lanes(n, degree, size, stream, scores, warps)
+    config = laid_out(Config(1, lanes, 1, stream, warps, None, vectors, parts), n, dtype)
+    registers = _registers(config, n, degree, size, mixed)
+    if registers is None:
+        return config
+    return replace(config, registers=min(registers, _REGISTERS // (warps * _WARP)))
+
+
+def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
+    """The same with as many rows a program and blocks a row as its lanes, warps and parts make of rows of n scores."""
+    tile = config.warps * _WARP * _VECTOR_BYTES // dtype.itemsize
+    lanes = min(config.lanes, tile) if config.parts == 1 else tile
+    blocks = _ceil_div(_ceil_div(n, lanes * config.vectors), config.parts)
+    return replace(config, rows=tile // lanes, lanes=lanes, blocks=blocks)
+
+
+def _lanes(
+    n: int, degree: int, size: int, stream: bool, scores: int, warps: int
+) -> tuple[int, int]:
+    """The lanes and vectors of rows that are not in parts: short rows share a program."""
+    vector = _VECTOR_BYTES // size
     tile = warps * _WARP * vector
-    # Short rows share a program.
-    of_short_row = 40 if size == 4 and degree <= 5 else scores
-    least = max(4 * vector, _power_of_two(_ceil_div(n * vector, of_short_row)))
-    lanes = tile if in_parts else min(tile, least)
-    top = top_size(degree)
+    most = 40 if size == 4 and degree <= 5 else scores
+    lanes = min(tile, max(4 * vector, _power_of_two(_ceil_div(n * vector, most))))
     vectors = 1 if degree == 1 else 2
-    # positions of half the height where they are many, or have many candidates
+    top = top_size(degree)
     while (
         lanes < tile
         and _candidates(top, _ceil_div(n, lanes * vectors), lanes, vector) > _MAX_CANDIDATES
@@ -78,33 +96,31 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
         lanes *= 2
     if n % vector and n > 2 * lanes and not stream:
         lanes = tile  # several rows of no alignment would be moved between layouts, score by score
+    # positions of half the height only where they are high, or a lane has many candidates
     blocks = _ceil_div(n, lanes)
-    if (
-        _height(blocks, vector) <= _LOW
-        and _candidates(top, blocks, lanes, vector) <= _FEW_CANDIDATES
-    ):
+    low = _height(blocks, vector) <= _LOW
+    if low and _candidates(top, blocks, lanes, vector) <= _FEW_CANDIDATES:
         vectors = 1
-    blocks = _ceil_div(blocks, vectors)
-    # a function of n alone, so that a row's bits do not depend on the batch
-    parts = _ceil_div(blocks * vector * vectors, scores) if in_parts else 1
-    blocks = _ceil_div(blocks, parts)
+    return lanes, vectors
+
+
+def _registers(config: Config, n: int, degree: int, size: int, mixed: bool) -> int | None:
+    """A lane's, at most: fewer make room for more warps, but none should be spilled."""
+    vector = _VECTOR_BYTES // size
+    short, stream = n <= _SHORT, config.stream
     if size == 8:
-        registers = None
-    elif degree > 10 or (n % vector and lanes < tile and not stream):
-        registers = 168
-    elif fills_registers and not in_parts:
-        registers = 255
-    elif degree > 5:
-        registers = 128
-    elif n <= _SHORT and size == 4 and vectors == 1 and blocks * vector <= 32:
-        registers = 88 if stream else 96
-    elif size == 2 and stream and not (mixed and n <= _SHORT):
-        registers = 96 if in_parts or n <= _SHORT else 112
-    else:
-        registers = 128
-    if registers is not None:
-        registers = min(registers, _REGISTERS // (warps * _WARP))
-    return Config(tile // lanes, lanes, blocks, stream, warps, registers, vectors, parts)
+        return None
+    if degree > 10 or (n % vector and config.rows > 1 and not stream):
+        return 168
+    if size == 4 and not stream and n > _LONG and config.parts == 1:
+        return 255
+    if degree > 5:
+        return 128
+    if size == 4 and short and config.vectors == 1 and config.blocks * vector <= 32:
+        return 88 if stream else 96
+    if size == 2 and stream and not (mixed and short):
+        return 96 if short or config.parts > 1 else 112
+    return 128
 
 
 def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:

@@ -57,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_quiet = True  # its table has twice the columns of a terminal
     config.option.benchmark_json = config.option.benchmark_json or Path("build/run.json")
     config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)
+    # of a test that was interrupted, which is no error of it
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used")
     config.stash[LEFT_OUT] = []
     config.stash[LOAD] = Load()
     config.stash[SEED] = secrets.randbits(31)  # fresh for every run
@@ -163,13 +165,9 @@ def pytest_benchmark_update_json(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish() -> Generator[None, None, None]:
-    """It is no error if nothing was measured, as where pytest was asked for a list of the tests.
-
-    Nor is it one if a measurement was interrupted: what was measured before is written.
-    """
+    """It is no error if nothing was measured, as where pytest was asked for a list of the tests."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Not saving anything")
-        warnings.filterwarnings("ignore", "Benchmark fixture was not used")
         return (yield)
 
 

@@ -59,6 +59,23 @@ def run(file: Path) -> Run:
     return load(file)
 
 
+def test_what_was_measured_before_an_interruption_is_written(tmp_path, monkeypatch):
+    """The fourth measurement is interrupted; an error at the end would say so in a hundred lines."""
+    (tmp_path / "interrupting.py").write_text(
+        "done = []\n"
+        "def pytest_pyfunc_call():\n"
+        "    done.append(1)\n"
+        "    if len(done) == 4:\n"
+        "        raise KeyboardInterrupt\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    chosen = ("-k", "svm and k5 and not taylor", "-p", "interrupting")
+    done = suite(tmp_path, "--benchmark-only", "--tiny", "--dtypes", "float32", *chosen)
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(load(tmp_path / "build" / "run.json").measurements) == 3
+
+
 def test_nothing_else_is_written(folder):
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     assert files == {"build/run.json", "output.txt"}

@@ -217,13 +217,19 @@ def test_bits_depend_on_neither_batch_nor_run(loss: Loss) -> None:
         *(("smooth_svm", k, n, torch.float32) for k in (10, 16) for n in (21, 128, 1001)),
         *((loss, 5, 1000, torch.float64) for loss in ("smooth_svm", "smooth_svm_lq")),
         *((loss, 5, 1000, torch.float32) for loss in ("smooth_svm", "smooth_svm_lq", "hard_svm")),
+        *((loss, 5, 131_072, torch.float32) for loss in ("smooth_svm", "smooth_svm_lq")),
+        *(("lq_loss", None, n, torch.float32) for n in (1000, 131_072)),
+        ("lq_loss", None, 1000, torch.float64),
     ],
 )
-def test_equal_scores_have_equal_gradients(loss: str, k: int, n: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(n + k)
+def test_equal_scores_have_equal_gradients(
+    loss: str, k: int | None, n: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(n)
     scores = (torch.randn(8, n) * 4).round().div(2).to("cuda", dtype).requires_grad_()
     labels = torch.randint(n, (8,)).cuda()
-    (gradient,) = torch.autograd.grad(LOSSES[loss](scores, labels, k), scores)
+    options = {} if k is None else {"k": k}
+    (gradient,) = torch.autograd.grad(LOSSES[loss](scores, labels, **options), scores)
     rows = zip(scores.tolist(), gradient.tolist(), labels.tolist(), strict=True)
     for row, of_row, label in rows:
         del row[label], of_row[label]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What is worth knowing about a GPU that can be had for minutes: in order of priority, each step under a time limit of its
+# This checks and measures on a GPU that can be had for minutes: in order of priority, each step under a time limit of its
 # own, its output in OUT as it comes.
 #
-#     bash bench/on_gpu.sh OUT [STEP...]      # default: every step, some 12 minutes on 16 cores
+#     bash bench/on_gpu.sh OUT [STEP...]      # default: every step, whose limits are 22 minutes in all
 #
 # Where TRITON_CACHE_DIR holds what was compiled elsewhere, that is not compiled again.
 set -u

@@ -177,7 +177,7 @@ class Recorder:
 
 
 def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[Launch]:
-    """What the launch code launches."""
+    """Compile what the launch code would launch."""
     kernel = launch.loss_kernel
     recorder = Recorder(kernel)
     scores = torch.zeros(_ROWS, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]

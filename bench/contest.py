@@ -58,7 +58,7 @@ class Contest:
         self._sizes, self._seed, self._device = sizes, seed, device
 
     def hold(self, cells: Sequence[Cell]) -> dict[Cell, Outcome]:
-        """What came of each cell; all are of one task."""
+        """Measure cells of one task, and say what came of each."""
         outcomes: dict[Cell, Outcome] = {}
         contestants: dict[Cell, Contestant] = {}
         kernels: dict[Cell, Contestant] = {}
@@ -144,7 +144,7 @@ class Contest:
         )
 
     def _copied(self, task: Cell) -> Tensor:
-        """What is copied beside a task: its scores."""
+        """The scores of a task, whose copy takes turns with it."""
         return inputs(replace(task, work=FORWARD), self._seed, self._device)[0]
 
     def _copy(self, task: Cell, copied: Tensor) -> Contestant:

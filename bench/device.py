@@ -1,4 +1,4 @@
-"""What a GPU is and can do, before anything is measured on it: `python -m bench.device`."""
+"""`python -m bench.device` says what a GPU is and how fast it copies, before anything is measured on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from bench.machine import describe
+from bench.timing import DeviceStopwatch
 
 _SCORES = 2**28
 _COPIES = 8
@@ -33,14 +34,13 @@ def copy_bandwidth() -> float:
     """Bytes a second, read and written."""
     x = torch.randn(_SCORES, device="cuda")
     y = torch.empty_like(x)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    y.copy_(x)
-    start.record()
-    for _ in range(_COPIES):
-        y.copy_(x)
-    end.record()
-    end.synchronize()
-    return 2 * x.nbytes * _COPIES / (start.elapsed_time(end) / 1e3)
+
+    def copies() -> None:
+        for _ in range(_COPIES):
+            y.copy_(x)
+
+    copies()
+    return 2 * x.nbytes * _COPIES / DeviceStopwatch()(copies)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def describe(device: torch.device, cpu: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of a copy without its history TRITON_TOPK_COMMIT says it."""
+    """The commit that is measured; TRITON_TOPK_COMMIT says it where a copy lacks its history."""
     return os.environ.get("TRITON_TOPK_COMMIT") or str(get_commit_info()["id"])
 
 

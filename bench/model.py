@@ -1,4 +1,4 @@
-"""How long a case should take on an H100 or H200, from the entries of its launches in the ledger.
+"""The model predicts how long a case takes on an H100 or H200, from the entries of its launches in the ledger.
 
 Each thing that a score needs has a time of its own, as if nothing else took any: moving its bytes at copy bandwidth,
 issuing its instructions, and executing those that only one kind of unit can.  The longest is the predicted time of a

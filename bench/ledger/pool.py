@@ -1,4 +1,4 @@
-"""Compiling many cases, in two processes."""
+"""Compiling many cases, in processes of their own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def processes() -> Iterator[ProcessPoolExecutor]:
+def processes(number: int = 2) -> Iterator[ProcessPoolExecutor]:
     """Processes where Triton compiles, even if it interprets in this one.  What has not begun at the end is left."""
     with ProcessPoolExecutor(
-        min(2, os.cpu_count() or 1),
+        min(number, os.cpu_count() or 1),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_compile_for_real,
     ) as pool:

@@ -12,17 +12,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import multiprocessing
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from triton.backends.compiler import GPUTarget
 
 from bench.ahead_of_time import Case, compile_only
+from bench.ledger.pool import processes
 from bench.machine import commit, describe
 from bench.sweep.page import PAGE, of_case, render
 from bench.sweep.times import Launches, times
@@ -77,10 +76,9 @@ def _measure(configs: dict[Case, list[Config]], file: Path) -> None:
             print(*of_case(found), sep=" | ", flush=True)
 
 
-def _compile_all(jobs: Sequence[Job], processes: int) -> None:
+def _compile_all(jobs: Sequence[Job], number: int) -> None:
     print(len(jobs), "configurations", flush=True)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with processes(number) as pool:
         for line in pool.map(_compile, jobs):
             print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""What sweeps found: the table's configuration of each case, then and now, and the fastest that was tried."""
+"""The page of sweeps has the table's configuration of each case, then and now, and the fastest that was tried."""
 
 from __future__ import annotations
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ import torch
 
 from bench import smoke
 from bench.ahead_of_time import Case
-from bench.sweep import page
+from bench.rounds import host_stopwatch
+from bench.sweep import page, times
+from bench.sweep.__main__ import measure_all
 from bench.sweep.variants import CASES, text, variants
 from triton_topk import eager
 from triton_topk.kernels import launch
@@ -92,6 +98,67 @@ def test_a_step_ends_at_its_limit_and_leaves_its_output(tmp_path):
     assert "== quick: exit 0" in found
     assert "== slow: exit 124" in found
     assert (tmp_path / "slow.txt").read_text() == "begun\n"
+
+
+class FakeGraph:
+    def __init__(self, steps, memory):
+        self.steps = steps
+        self.results = [step() for step in steps]
+
+    def replay(self):
+        for step in self.steps:
+            step()
+
+
+def test_a_sweep_is_written_as_it_is_measured(monkeypatch, tmp_path):
+    """The eager backend stands for the kernel, but for a configuration that there is not."""
+    case = Case(1000, None, torch.float32, loss="lq_loss")
+    first, failing, other = variants(case)[:3]
+
+    def run(*args, config, **kwargs):
+        if config == failing:
+            raise RuntimeError("out of registers")
+        eager.run(*args, **kwargs)
+        kwargs["gradient"] *= 1 + (config == other)
+
+    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(times, "Graph", FakeGraph)
+    monkeypatch.setattr(times, "flush", lambda l2_bytes: lambda: None)
+    monkeypatch.setattr(times, "l2_bytes", lambda device: 0)
+    monkeypatch.setattr(times, "DeviceStopwatch", lambda: host_stopwatch)
+    monkeypatch.setattr(times, "_SCORES", 2**13)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    file = tmp_path / "sweep.jsonl"
+    measure_all({case: [first, failing, other]}, file, torch.device("cpu"))
+
+    header, *lines = map(json.loads, file.read_text().splitlines())
+    assert header["machine"]["kind"] == "cpu"
+    found = {line["config"]: line for line in lines}
+    assert found[text(failing)]["error"] == "out of registers"
+    assert found[text(first)]["wrong"] == 0
+    assert found[text(other)]["wrong"] == pytest.approx(1)
+    for config in (first, other):
+        line = found[text(config)]
+        assert line["bytes"] == 2 * 8 * 1000 * 4
+        assert line["seconds"] > 0
+        assert line["share"] > 0
+
+
+@pytest.mark.exhaustive
+def test_a_sweep_is_compiled_without_a_gpu(tmp_path):
+    chosen = ["--compile", "1", "--table", "-k", "lq_loss-n1000-float32"]
+    found = subprocess.run(
+        [sys.executable, "-m", "bench.sweep", *chosen],
+        cwd=ROOT,
+        env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.fullmatch(
+        r"1 configurations\nlq_loss-n1000-float32 1x128x1x8r w1 r96 p1 \d+ s\n", found
+    )
+    assert list(tmp_path.glob("*/loss_kernel.cubin"))
 
 
 def test_the_page_of_the_sweeps_is_of_their_results():

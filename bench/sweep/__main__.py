@@ -13,23 +13,19 @@ import argparse
 import datetime
 import json
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from triton.backends.compiler import GPUTarget
 
-from bench.ahead_of_time import Case, compile_only
-from bench.ledger.pool import processes
+from bench.ahead_of_time import Case
 from bench.machine import commit, describe
+from bench.sweep.compiling import compile_all
 from bench.sweep.page import PAGE, of_case, render
 from bench.sweep.times import Launches, times
-from bench.sweep.variants import CASES, text, variants
+from bench.sweep.variants import CASES, variants
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-
-Job = tuple[Case, Config]
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -48,48 +44,34 @@ def main(given: Sequence[str] | None = None) -> None:
         return
     cases = [case for case in CASES if re.search(arguments.k, str(case))]
     most = 1 if arguments.table else None
+    device = torch.device("cuda")
     if arguments.compile:
-        _compile_all(
+        compile_all(
             [(x, config) for x in cases for config in variants(x)[:most]], arguments.compile
         )
     elif arguments.once:
         for case in cases:
-            Launches(case)(launch.choose(case.parameters, case.n, case.dtype))
+            Launches(case, device)(launch.choose(case.parameters, case.n, case.dtype))
         torch.cuda.synchronize()
     else:
-        _measure({case: variants(case)[:most] for case in cases}, arguments.out)
+        measure_all({case: variants(case)[:most] for case in cases}, arguments.out, device)
 
 
-def _measure(configs: dict[Case, list[Config]], file: Path) -> None:
+def measure_all(configs: dict[Case, list[Config]], file: Path, device: torch.device) -> None:
+    """Write what was measured on what, then a line for each configuration as it is measured."""
     file.parent.mkdir(parents=True, exist_ok=True)
     header = {
-        "machine": describe(torch.device("cuda"), ""),
+        "machine": describe(device, ""),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     with file.open("w") as out:
         print(json.dumps(header), file=out, flush=True)
         for case, tried in configs.items():
-            found = list(times(case, tried))
+            found = list(times(case, tried, device))
             for line in found:
                 print(json.dumps(line), file=out, flush=True)
             print(*of_case(found), sep=" | ", flush=True)
-
-
-def _compile_all(jobs: Sequence[Job], number: int) -> None:
-    print(len(jobs), "configurations", flush=True)
-    with processes(number) as pool:
-        for line in pool.map(_compile, jobs):
-            print(line, flush=True)
-
-
-def _compile(job: Job) -> str:
-    start = time.perf_counter()
-    try:
-        compile_only(*job, GPUTarget("cuda", 90, 32))
-    except Exception as error:  # more registers than there are, say: it is no configuration, then
-        return f"{job}: {type(error).__name__}: {error}"
-    return f"{job[0]} {text(job[1])} {time.perf_counter() - start:.0f} s"
 
 
 if __name__ == "__main__":

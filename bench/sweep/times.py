@@ -21,15 +21,15 @@ _SCORES = 2**26
 class Launches:
     """A case on inputs that fill the device, launched with any configuration."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, device: torch.device) -> None:
         torch.manual_seed(0)
         shape = _SCORES // case.n, case.n
         self.case = case
-        self.inputs = [torch.randn(shape, device="cuda").to(case.dtype) for _ in range(2)]
+        self.inputs = [torch.randn(shape, device=device).to(case.dtype) for _ in range(2)]
         self.gradient = torch.full_like(self.inputs[0], torch.nan)
-        self._labels = torch.randint(case.n, shape[:1], device="cuda")
-        self._losses = torch.empty(shape[:1], device="cuda")
-        self._normalizer = torch.tensor(float(shape[0]), device="cuda")
+        self._labels = torch.randint(case.n, shape[:1], device=device)
+        self._losses = torch.empty(shape[:1], device=device)
+        self._normalizer = torch.tensor(float(shape[0]), device=device)
 
     def __call__(self, config: Config, which: int = 0) -> Result:
         launch.run(
@@ -44,10 +44,12 @@ class Launches:
         return self._losses, self.gradient
 
 
-def times(case: Case, configs: Sequence[Config]) -> Iterator[dict[str, object]]:
+def times(
+    case: Case, configs: Sequence[Config], device: torch.device
+) -> Iterator[dict[str, object]]:
     """For each configuration its time, and its share of the copy bandwidth in the same rounds."""
-    launches = Launches(case)
-    evict = flush(l2_bytes(torch.device("cuda")))
+    launches = Launches(case, device)
+    evict = flush(l2_bytes(device))
     memory = torch.cuda.graph_pool_handle()
     contestants: list[Contestant] = []
     said: list[dict[str, object]] = []

@@ -1,0 +1,106 @@
+"""The package's launches on CPU tensors, by the PTX that Triton compiles for sm_90, run in the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+
+from bench.ahead_of_time import Driver
+from tests.ptx.listing import Listing, parse
+from tests.ptx.machine import Machine
+from tests.ptx.memory import GAP, Memory
+from triton_topk.kernels import launch
+from triton_topk.kernels.loss import loss_kernel
+from triton_topk.kernels.scale import scale_kernel
+
+_TARGET = GPUTarget("cuda", 90, 32)
+_OUTPUTS = ("losses", "hits", "gradient", "summaries")
+
+
+@contextmanager
+def emulated(change: Callable[[str], str] = str) -> Iterator[None]:
+    """Kernels run in the emulator, from PTX that `change` may change."""
+    kernels = {x.__name__: _Kernel(x, change) for x in (loss_kernel, scale_kernel)}
+    with (
+        mock.patch.object(driver, "_active", Driver(_TARGET)),
+        mock.patch.object(knobs.runtime, "add_stages_inspection_hook", _without_assembler),
+        mock.patch.multiple(launch, **kernels),
+    ):
+        yield
+
+
+def _without_assembler(*arguments: Any) -> tuple[str, str] | None:
+    """A hook of Triton: PTX is the last thing that it makes."""
+    if not arguments:
+        return ("PTX only",) * 2  # of the key of its cache
+    arguments[1]["cubin"] = lambda ptx, metadata: b"none"
+    return None
+
+
+@cache
+def _parsed(text: str) -> Listing:
+    return parse(text)
+
+
+class _Kernel:
+    """Stands for a kernel in the launch code."""
+
+    def __init__(self, kernel: Any, change: Callable[[str], str]) -> None:
+        self._kernel = kernel
+        self._change = change
+        self.arg_names = kernel.arg_names
+        self._of_summaries: Any = None  # which bytes the first launch wrote
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return partial(self._run, grid=grid)
+
+    def _run(self, *arguments: Any, grid: tuple[int, ...], **options: Any) -> None:
+        compiled = self._kernel.run(*arguments, grid=grid, warmup=True, **options)
+        listing = _parsed(self._change(compiled.asm["ptx"]))
+        given = dict(zip(self.arg_names, arguments, strict=False)) | options
+        types = compiled.src.signature.items()
+        taken = {name: given[name] for name, kind in types if kind != "constexpr"}
+        tensors = {name: x for name, x in taken.items() if isinstance(x, Tensor)}
+        memory = Memory(sum(3 * GAP + len(_bytes(x)) for x in tensors.values()))
+        places = {}
+        for name, x in tensors.items():
+            writable = name in _OUTPUTS
+            # the first argument is read, whatever comes of it
+            written = not writable or x is arguments[0]
+            if name == "summaries" and given["FINISH"]:
+                writable, written = False, self._of_summaries
+            data = _bytes(x)
+            start = memory.allocate(data, written, writable, data.ctypes.data % GAP)
+            places[name] = slice(start, start + len(data))
+        numbers = [
+            places[name].start + x.storage_offset() * x.element_size()
+            if name in places
+            else _bits(x)
+            for name, x in taken.items()
+        ]
+        # scratch memory that Triton may add, of which there is none
+        numbers += [0] * (len(listing.parameters) - len(numbers))
+        Machine(listing, numbers, grid[0], memory, compiled.metadata.shared).run()
+        for name, place in places.items():
+            _bytes(tensors[name])[:] = memory.bytes[place]
+        if "summaries" in places:
+            self._of_summaries = memory.written[places["summaries"]]
+
+
+def _bytes(x: Tensor) -> Any:
+    """Of the whole storage, which they share."""
+    return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage()).numpy()
+
+
+def _bits(x: float) -> int:
+    return int(np.float64(x).view(np.uint64)) if isinstance(x, float) else x % 2**64

@@ -1,0 +1,300 @@
+"""The threads of all programs of a launch, at once: divergence, barriers, shuffles, memory.
+
+An instruction is done for all threads that stand at it, as an operation on arrays.  Of threads that have parted, those
+go first whose next instruction comes first in the text, so that they meet again where the ways do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tests.ptx.arithmetic import OPERATIONS, S64, TYPES, U32, U64, Array
+from tests.ptx.listing import Instruction, Listing
+from tests.ptx.memory import GAP, Fault, Memory, Threads
+
+# What an instruction does for the threads of a mask; and the places of their data in a memory, piece by piece.
+Step = Callable[[Array], None]
+Places = Callable[[Array], list[Array]]
+_WARP = 32
+_REDUCTIONS: dict[str, Any] = {"min": np.minimum, "max": np.maximum, "add": np.add}
+_NOTHING = (
+    0x7FC0DEAD7FC0DEAD  # in what a thread has not written of a register: NaN, or a wild address
+)
+
+
+class _Registers(dict[str, Array]):
+    """The values of all threads, as unsigned numbers or truths of the register's width."""
+
+    def __missing__(self, name: str) -> Array:
+        raise Fault(f"reads {name}, which nobody has written")
+
+
+class Machine:
+    def __init__(
+        self,
+        listing: Listing,
+        arguments: list[int],
+        n_programs: int,
+        memory: Memory,
+        shared_size: int,
+    ) -> None:
+        n = n_programs * listing.threads
+        self._listing = listing
+        self._thread = np.arange(n)
+        program = self._thread // listing.threads
+        shared = Memory((shared_size + 3 * GAP) * n_programs)
+        nothing = np.zeros(shared_size, np.uint8)
+        starts = [shared.allocate(nothing, False, True) for _ in range(n_programs)]
+        # each with where its addresses begin
+        self._memories = {"global": (memory, 0), "shared": (shared, np.array(starts)[program])}
+        self._now = 1
+        self._barrier, self._warp_barrier = np.zeros((2, n), np.int64)
+        constants: dict[str, Any] = {
+            "%tid.x": self._thread % listing.threads,
+            "%ctaid.x": program,
+            "%nctaid.x": n_programs,
+            "global_smem": 0,
+        }
+        self._values = _Registers((name, np.full(n, x, U32)) for name, x in constants.items())
+        self._arguments = dict(zip(listing.parameters, arguments, strict=True))
+        self._steps = [self._decode(x) for x in listing.instructions]
+
+    @np.errstate(all="ignore")
+    def run(self) -> None:
+        """Fault for what a kernel must not do."""
+        instructions, labels = self._listing.instructions, self._listing.labels
+        end = len(instructions)
+        # where threads may part, or meet
+        borders = {end, *labels.values()}
+        borders |= {
+            i + 1 for i, x in enumerate(instructions) if x.opcode[:3] in ("bra", "ret", "bar")
+        }
+        at = np.zeros(len(self._thread), np.int64)
+        waiting = np.zeros(len(self._thread), bool)
+        while (at < end).any() or waiting.any():
+            ready = ~waiting & (at < end)
+            if not ready.any():
+                self._release(at, waiting)
+                continue
+            i = int(at[ready].min())
+            active = ready & (at == i)
+            while True:
+                x = instructions[i]
+                taken = active
+                if x.guard is not None:
+                    taken = active & (self._values[x.guard] == x.expected)
+                if taken.any():
+                    try:
+                        self._steps[i](taken)
+                    except Fault as fault:
+                        fault.add_note(str(x))
+                        raise
+                i += 1
+                if i in borders:
+                    break
+            at[active] = i
+            if x.opcode.startswith("bra"):
+                at[taken] = labels[x.operands[0]]
+            elif x.opcode == "ret":
+                at[taken] = end
+            elif x.opcode == "bar.sync":
+                waiting |= taken
+
+    def _release(self, at: Array, waiting: Array) -> None:
+        """Those that wait at a barrier, where all others of their programs do."""
+        of_programs = at.reshape(-1, self._listing.threads)
+        if (of_programs != of_programs[:, :1]).any():
+            raise Fault("threads of a program do not wait at one barrier")
+        self._now += 1
+        self._barrier[waiting] = self._warp_barrier[waiting] = self._now
+        waiting[:] = False
+
+    def _decode(self, x: Instruction) -> Step:
+        name, *modifiers = x.opcode.split(".")
+        if x.opcode in OPERATIONS and "{" not in x.operands[0] + x.operands[1]:
+            return self._compute(x)
+        match name, *modifiers:
+            case "bra" | "ret", *uniform if uniform in ([], ["uni"]):
+                return lambda mask: None
+            case "bar", "sync" if x.operands == ("0",):
+                return lambda mask: None
+            case "bar", "warp", "sync" if x.operands == ("-1",):
+                return self._synchronise
+            case "mov", kind:
+                return self._move(x, TYPES[kind])
+            case "ld", "param", _:
+                value = np.array([self._arguments[x.operands[1].strip("[]")]], U64)
+                return partial(self._write, x.operands[0], value)
+            case "ld" | "st", "global" | "shared", *vector, kind if vector in ([], ["v2"], ["v4"]):
+                access = self._load if name == "ld" else self._store
+                size = TYPES[kind].itemsize * int(vector[0][1] if vector else 1)
+                return access(x, modifiers[0], TYPES[kind], size, self._one_place)
+            case "ldmatrix" | "stmatrix", "sync", "aligned", "m8n8", _, *trans, "shared", "b16" if (
+                trans in ([], ["trans"])
+            ):
+                access = self._load if name == "ldmatrix" else self._store
+                return access(x, "shared", U32, 2, partial(self._halves, trans))
+            case "shfl", "sync", "bfly" | "idx", "b32" if x.operands[3:] == ("31", "-1"):
+                return self._shuffle(x)
+            case "redux", "sync", operation, kind if operation in _REDUCTIONS:
+                return self._reduce(x, _REDUCTIONS[operation], TYPES[kind])
+        raise NotImplementedError(str(x))
+
+    # Operands.
+
+    def _reader(self, operand: str, kind: Any) -> Callable[[], Array]:
+        values, unsigned = self._values, np.dtype(f"u{kind.itemsize}")
+        if operand in values or operand.rstrip("0123456789") in self._listing.registers:
+            return lambda: values[operand].astype(unsigned, copy=False).view(kind)
+        base = 16 if operand[:2] in ("0f", "0d") else 0
+        bits = int(operand[2:] if base else operand.rstrip("U"), base)
+        constant = np.array([bits % 256**kind.itemsize], unsigned)
+        return lambda: constant.view(kind)
+
+    def _write(self, operand: str, x: Array, mask: Array) -> None:
+        """Into a register, as wide as it is, for the threads of a mask."""
+        if operand == "_":
+            return
+        kind = TYPES[self._listing.registers[operand.rstrip("0123456789")]]
+        if x.dtype.kind == "f":
+            x = x.view(f"u{x.dtype.itemsize}")
+        x = np.broadcast_to(x.astype(kind, copy=False), mask.shape)
+        if not mask.all():
+            nothing = kind.type(_NOTHING % 256**kind.itemsize)
+            x = np.where(mask, x, self._values.get(operand, nothing))
+        self._values[operand] = x
+
+    def _columns(self, operand: str, kind: Any) -> Callable[[], Array]:
+        """The bytes of {a, b} or a, one after the other: [thread, byte]"""
+        reads = [self._reader(x, kind) for x in _listed(operand)]
+        shape = self._thread.shape
+        return lambda: np.stack([np.broadcast_to(read(), shape) for read in reads], 1).view("u1")
+
+    def _write_columns(self, operand: str, data: Array, mask: Array) -> None:
+        names = _listed(operand)
+        for name, column in zip(names, np.split(data, len(names), 1), strict=True):
+            self._write(name, np.ascontiguousarray(column).view(f"u{column.shape[1]}")[:, 0], mask)
+
+    # Instructions.
+
+    def _compute(self, x: Instruction) -> Step:
+        operation, targets = OPERATIONS[x.opcode], x.operands[0].split("|")
+        operands = zip(x.operands[1:], operation.arguments, strict=True)
+        reads = [self._reader(operand, kind) for operand, kind in operands]
+
+        def compute(mask: Array) -> None:
+            result = operation.compute(*[read() for read in reads])
+            result = result.astype(operation.result, copy=False)
+            for target, one in zip(targets, result if len(targets) > 1 else (result,), strict=True):
+                self._write(target, one, mask)
+
+        return compute
+
+    def _move(self, x: Instruction, kind: Any) -> Step:
+        """Of registers into one of as many bits, the first the lowest; or the other way round."""
+        part = np.dtype(f"u{kind.itemsize // len(_listed(x.operands[1]))}")
+        read = self._columns(x.operands[1], part)
+        return lambda mask: self._write_columns(x.operands[0], read(), mask)
+
+    def _one_place(self, operand: str, space: str, n: int) -> Places:
+        base, _, offset = operand.strip("[] ").replace(" ", "").partition("+")
+        read, plus = self._reader(base, U64 if space == "global" else U32), int(offset or 0)
+        start = self._memories[space][1]
+        return lambda mask: [(start + read().astype(S64) + plus)[mask]]
+
+    def _halves(self, trans: list[str], operand: str, space: str, n: int) -> Places:
+        """Where each of n 8x8 matrices of 16 bits has the two elements of a thread, one after the other.
+
+        Thread 4 r + c has those of row r in columns 2 c and 2 c + 1, or if transposed of column r in these rows.
+        Lane 8 m + r has the address of row r of matrix m.
+        """
+        address = self._one_place(operand, space, n)
+        r, first = np.arange(_WARP) // 4, 2 * (np.arange(_WARP) % 4)
+        elements = [(first + i, r) if trans else (r, first + i) for i in range(2)]
+
+        def places(mask: Array) -> list[Array]:
+            self._together(mask)
+            of_warps = address(mask)[0].reshape(-1, _WARP)
+            return [
+                (of_warps[:, 8 * m + row] + 2 * column).reshape(-1)
+                for m in range(n)
+                for row, column in elements
+            ]
+
+        return places
+
+    def _load(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
+        memory = self._memories[space][0]
+        n = len(_listed(x.operands[0]))
+        where = places(x.operands[1], space, n)
+
+        def load(mask: Array) -> None:
+            threads = self._threads(mask)
+            pieces = [memory.load(at, size, threads, self._now) for at in where(mask)]
+            data = np.zeros((len(mask), n * kind.itemsize), np.uint8)
+            data[mask] = np.concatenate(pieces, 1)
+            self._write_columns(x.operands[0], data, mask)
+
+        return load
+
+    def _store(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
+        memory = self._memories[space][0]
+        read = self._columns(x.operands[1], kind)
+        where = places(x.operands[0], space, len(_listed(x.operands[1])))
+
+        def store(mask: Array) -> None:
+            threads, data = self._threads(mask), read()[mask]
+            for i, at in enumerate(where(mask)):
+                memory.store(at, data[:, i * size : (i + 1) * size], threads, self._now)
+
+        return store
+
+    def _threads(self, mask: Array) -> Threads:
+        barriers = self._barrier[mask], self._warp_barrier[mask]
+        return Threads(self._thread[mask], self._listing.threads, *barriers)
+
+    # Warps.
+
+    def _together(self, mask: Array) -> None:
+        warps = mask.reshape(-1, _WARP)
+        if (warps.any(1) != warps.all(1)).any():
+            raise Fault("a warp has parted")
+
+    def _synchronise(self, mask: Array) -> None:
+        self._together(mask)
+        self._now += 1
+        self._warp_barrier[mask] = self._now
+
+    def _shuffle(self, x: Instruction) -> Step:
+        read, by = self._reader(x.operands[1], U32), self._reader(x.operands[2], U32)
+        of_lane = np.bitwise_xor if "bfly" in x.opcode else lambda lane, other: other
+
+        def shuffle(mask: Array) -> None:
+            self._together(mask)
+            lane = self._thread % _WARP
+            source = self._thread - lane + of_lane(lane, by().astype(S64)) % _WARP
+            self._write(x.operands[0], np.broadcast_to(read(), mask.shape)[source], mask)
+
+        return shuffle
+
+    def _reduce(self, x: Instruction, operation: Any, kind: Any) -> Step:
+        read, members = self._reader(x.operands[1], kind), self._reader(x.operands[2], U32)
+
+        def reduce(mask: Array) -> None:
+            self._together(mask)
+            if (members() != 0xFFFFFFFF).any():
+                raise NotImplementedError(f"a part of a warp: {x}")
+            values = np.broadcast_to(read(), mask.shape).reshape(-1, _WARP)
+            result = operation.reduce(values, axis=1, dtype=kind)
+            self._write(x.operands[0], np.repeat(result, _WARP), mask)
+
+        return reduce
+
+
+def _listed(operand: str) -> list[str]:
+    """{a, b} or a"""
+    return [x.strip() for x in operand.strip("{}").split(",")]

@@ -1,0 +1,126 @@
+"""The compiled kernels in the emulator: hard rows, against the eager backend in float64.
+
+Beside the results, whatever the emulator finds is an error: races, reads of what nobody has written, accesses out of
+bounds, different values for one address.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton does not exist for this platform")
+
+import torch
+
+from bench.ahead_of_time import Case
+from bench.smoke import BF16, F16, F32, F64, faults, hard_rows
+from tests.ptx.kernels import emulated
+from tests.ptx.memory import Race
+from triton_topk import eager
+from triton_topk.kernels import launch
+from triton_topk.kernels.config import Config
+from triton_topk.parameters import SmoothSVM
+
+TWO_PARTS = Config(rows=1, lanes=512, blocks=1, stream=False, warps=4, parts=2)
+
+
+@pytest.fixture(autouse=True)
+def emulator() -> Iterator[None]:
+    with emulated():
+        yield
+
+
+def structures(*cases: Case) -> list[object]:
+    """Those that are compiled in a second or two are always run."""
+    quick = re.compile("k1-|hard_svm|lq_loss|k2-")
+    return [
+        pytest.param(x, id=str(x), marks=() if quick.search(str(x)) else pytest.mark.exhaustive)
+        for x in cases
+    ]
+
+
+@pytest.mark.parametrize(
+    "case",
+    structures(
+        *(Case(1000, k, F32) for k in (1, 2, 5, 10)),
+        *(Case(1000, 5, dtype) for dtype in (BF16, F16, F64)),
+        *(Case(21, k, F32) for k in (5, 16)),
+        *(Case(n, 5, F32) for n in (128, 1001, 4096)),
+        Case(4096, 5, BF16),
+        Case(1000, 5, F32, order=2),
+        Case(1000, 5, F32, hits=True),  # with weights, and a margin of each class
+        Case(1000, 5, F32, gradient=False),
+        Case(1000, 5, F32, loss="hard_svm"),
+        Case(1000, 5, F32, loss="smooth_svm_lq"),
+        Case(1000, None, F32, loss="lq_loss"),
+        Case(1000, None, BF16, loss="lq_loss"),
+    ),
+)
+def test_a_kernel_is_right(case):
+    assert list(faults(case, repeats=0, device="cpu")) == []
+
+
+@pytest.mark.parametrize(
+    "case",
+    structures(
+        Case(1000, 2, F32, hits=True),
+        Case(1000, None, F32, loss="lq_loss"),
+        Case(1000, 5, F32, loss="smooth_svm_lq"),
+    ),
+)
+def test_two_launches_for_rows_in_parts_are_right(case, monkeypatch):
+    monkeypatch.setattr(launch, "run", partial(launch.run, config=TWO_PARTS))
+    assert list(faults(case, repeats=0, device="cpu")) == []
+
+
+def test_a_gradient_alone_is_that_of_what_comes_back():
+    scores, labels = hard_rows(21, 1)
+    upstream = torch.linspace(-2, 2, len(labels))
+    loss = SmoothSVM(1, 0.5, 1.5, None, -100, None)
+    found, truth = (torch.full(scores.shape, math.nan, dtype=t) for t in (F32, F64))
+    launch.run(scores, labels, loss, upstream=upstream, gradient=found)
+    eager.run(scores.double(), labels, loss, upstream=upstream.double(), gradient=truth)
+    torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize("factor", [1.0, -0.5])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_a_stored_gradient_is_scaled(dtype, factor, monkeypatch):
+    monkeypatch.setitem(launch._SCALE, "PROGRAMS", 2)
+    gradient = torch.randn(3 * launch._SCALE["BLOCK"] + 5).to(dtype)
+    wanted = gradient * factor
+    launch.scale_(gradient, torch.tensor(factor))
+    assert torch.equal(gradient, wanted)
+
+
+# The emulator finds what it is for.
+
+
+def without_first_barrier(text: str) -> str:
+    return re.sub(r"\tbar\.sync[^;]*;", "", text, count=1)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (Case(4096, 5, F32), "reads what another thread writes"),
+        (Case(4096, 5, BF16), "writes another value than another thread"),  # the gradient's
+    ],
+    ids=str,
+)
+def test_a_barrier_taken_out_is_reported_as_a_race(case, said):
+    with emulated(without_first_barrier), pytest.raises(Race, match=said):
+        list(faults(case, repeats=0, device="cpu"))
+
+
+def test_a_changed_constant_is_reported_as_a_wrong_loss():
+    log_of_2 = "0f3F317218"
+    with emulated(lambda text: text.replace(log_of_2, "0f3F317318")):
+        found = list(faults(Case(1000, 1, F32), repeats=0, device="cpu"))
+    assert any("losses off by" in fault for fault in found)

@@ -162,10 +162,11 @@ def main() -> int:
         "--repeats", type=int, default=100, help="runs that must agree (%(default)s)"
     )
     arguments = parser.parse_args()
+    cases = [case for case in STRUCTURES if re.search(arguments.k, str(case))]
+    if not cases:
+        parser.error(f"no structure matches {arguments.k!r}")
     failed = 0
-    for case in STRUCTURES:
-        if not re.search(arguments.k, str(case)):
-            continue
+    for case in cases:
         start = time.perf_counter()
         try:
             found = list(faults(case, arguments.repeats))

@@ -16,8 +16,8 @@ import torch
 from bench import smoke
 from bench.ahead_of_time import Case
 from bench.rounds import host_stopwatch
+from bench.sweep import __main__ as sweep
 from bench.sweep import page, times
-from bench.sweep.__main__ import measure_all
 from bench.sweep.variants import CASES, text, variants
 from triton_topk import eager
 from triton_topk.kernels import launch
@@ -83,6 +83,14 @@ def test_bits_that_differ_between_runs_or_batches_are_faults(monkeypatch):
     assert "other bits of row 2 alone" in found
 
 
+@pytest.mark.parametrize("of", [smoke, sweep])
+def test_a_pattern_that_matches_nothing_is_an_error(monkeypatch, capsys, of):
+    monkeypatch.setattr(sys, "argv", ["", "-k", "no such case"])
+    with pytest.raises(SystemExit):
+        of.main()
+    assert "matches 'no such case'" in capsys.readouterr().err
+
+
 def test_a_step_ends_at_its_limit_and_leaves_its_output(tmp_path):
     """The script's own function, on commands of the test."""
     script = (ROOT / "bench/on_gpu.sh").read_text()
@@ -129,7 +137,7 @@ def test_a_sweep_is_written_as_it_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(times, "_SCORES", 2**13)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     file = tmp_path / "sweep.jsonl"
-    measure_all({case: [first, failing, other]}, file, torch.device("cpu"))
+    sweep.measure_all({case: [first, failing, other]}, file, torch.device("cpu"))
 
     header, *lines = map(json.loads, file.read_text().splitlines())
     assert header["machine"]["kind"] == "cpu"

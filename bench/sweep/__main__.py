@@ -43,6 +43,8 @@ def main(given: Sequence[str] | None = None) -> None:
         PAGE.write_text(render(PAGE.parent))
         return
     cases = [case for case in CASES if re.search(arguments.k, str(case))]
+    if not cases:
+        parser.error(f"no case matches {arguments.k!r}")
     most = 1 if arguments.table else None
     device = torch.device("cuda")
     if arguments.compile:

@@ -17,16 +17,20 @@ from triton_topk.kernels import launch
 from triton_topk.parameters import Loss
 
 
-@pytest.fixture(autouse=True)
-def fast_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+def speed_up(patch: pytest.MonkeyPatch) -> None:
     """What takes nine tenths of the time of a test with a large k, done once instead of time and again.
 
     The interpreter reduces one number after the other, each with a call of the kernel's function; this reduces all
     rows at once, in as many steps as their length has binary digits, as a GPU does.  And it
     replaces Triton's language at every call of a function of a kernel, though it never puts that back.
     """
-    monkeypatch.setattr(ReduceOps, "generic_reduce", _reduce_by_halves)
-    monkeypatch.setattr(InterpretedFunction, "__call__", _call)
+    patch.setattr(ReduceOps, "generic_reduce", _reduce_by_halves)
+    patch.setattr(InterpretedFunction, "__call__", _call)
+
+
+@pytest.fixture(autouse=True)
+def fast_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed_up(monkeypatch)
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
-from unittest.mock import MagicMock
 
 import pytest
 import torch
+from gpu_stand_in import stand_in
 
 import triton_topk
 from bench import contest, rounds, timing
@@ -183,8 +183,7 @@ def test_a_peer_that_fails_in_its_turn_leaves_the_others_theirs(monkeypatch):
 
 def test_a_graph_keeps_what_its_steps_read(monkeypatch):
     """A replay reads the addresses that were captured, whoever has them by then."""
-    for name in ("Stream", "CUDAGraph", "current_stream", "graph", "stream"):
-        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    stand_in(monkeypatch)
     step = Step(triton_topk.lq_loss, *inputs(Cell("", 32, 5, 4, "float32", BOTH), 1, ON_CPU))
     read = [weakref.ref(step.scores), weakref.ref(step.labels)]
     graph = timing.Graph([step], (0, 1))
@@ -196,33 +195,13 @@ def test_a_graph_keeps_what_its_steps_read(monkeypatch):
     assert not any(tensor() is not None for tensor in read)
 
 
-class FakeGraph:
-    """Its results stay where they are, as those of a CUDA graph, and a tensor that all steps write holds the last's."""
-
-    def __init__(self, steps: list[Step], memory: object) -> None:
-        self.steps = steps
-        self.results = [step() for step in steps]
-
-    def replay(self) -> None:
-        for kept, found in zip(self.results, [step() for step in self.steps], strict=True):
-            for old, new in zip(kept, found, strict=True):
-                if old is not None:
-                    old.data.copy_(new.detach())
-
-    def poison(self) -> None:
-        for loss, _ in self.results:
-            loss.data.fill_(torch.nan)
-
-
 @pytest.fixture
 def gpu(monkeypatch) -> list[object]:
     """In place of a GPU; what has been done is kept."""
     done: list[object] = []
+    stand_in(monkeypatch)
     monkeypatch.setattr(contest, "l2_bytes", lambda device: 5 * 8 * 32 * 4)
     monkeypatch.setattr(contest, "flush", lambda l2_bytes: lambda: done.append("evict"))
-    monkeypatch.setattr(contest, "DeviceStopwatch", lambda: rounds.host_stopwatch)
-    monkeypatch.setattr(contest, "Graph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     return done
 
 

@@ -8,14 +8,15 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
+from gpu_stand_in import OnCpu, stand_in
 
 from bench import smoke
 from bench.ahead_of_time import Case
-from bench.rounds import host_stopwatch
 from bench.sweep import __main__ as sweep
 from bench.sweep import page, times
 from bench.sweep.variants import CASES, text, variants
@@ -91,31 +92,100 @@ def test_a_pattern_that_matches_nothing_is_an_error(monkeypatch, capsys, of):
     assert "matches 'no such case'" in capsys.readouterr().err
 
 
-def test_a_step_ends_at_its_limit_and_leaves_its_output(tmp_path):
-    """The script's own function, on commands of the test."""
-    script = (ROOT / "bench/on_gpu.sh").read_text()
-    head = script[: script.index("\ntests() {")]
-    steps = 'step quick 5 echo done\nstep slow 1 bash -c "echo begun; sleep 60"\n'
-    found = subprocess.run(
-        ["bash", "-c", head + "\n" + steps, "on_gpu.sh", str(tmp_path)],
+SCRIPT = ROOT / "bench/on_gpu.sh"
+
+
+def bash(*command: str | Path, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """With the Python of this test, and before it what is in the folder `first`."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    path = [*filter(None, [first]), Path(sys.executable).parent, variables["PATH"]]
+    return subprocess.run(
+        ["bash", *command],
+        cwd=ROOT,
+        env=variables | {"PATH": os.pathsep.join(map(str, path))},
         capture_output=True,
         text=True,
-        check=True,
-        timeout=30,
-    ).stdout
+        check=False,
+    )
+
+
+def test_a_step_ends_at_its_limit_and_leaves_its_output_and_the_next_one_runs(tmp_path):
+    """The script's own function, on commands of the test."""
+    script = SCRIPT.read_text()
+    head = script[: script.index("\ntests() {")]
+    steps = """
+step quick 5 echo done
+step slow 1 bash -c "echo begun; sleep 60"
+tar -xzOf "$out.tar.gz" ./slow.txt
+step last 5 echo done
+"""
+    found = bash("-c", head + steps, "on_gpu.sh", tmp_path / "out").stdout
     assert "== quick: exit 0" in found
     assert "== slow: exit 124" in found
-    assert (tmp_path / "slow.txt").read_text() == "begun\n"
+    assert found.count("begun\n") == 2  # as it is shown, and of what is packed
+    assert "== last: exit 0" in found
+    assert (tmp_path / "out/slow.txt").read_text() == "begun\n"
 
 
-class FakeGraph:
-    def __init__(self, steps, memory):
-        self.steps = steps
-        self.results = [step() for step in steps]
+def test_a_step_that_fails_is_said_by_the_exit_code(tmp_path):
+    """Each step has a time limit, by a command that fails here."""
+    (tmp_path / "timeout").symlink_to("/bin/false")
+    found = bash(SCRIPT, tmp_path / "out", "device", "smoke", first=tmp_path)
+    assert found.returncode == 1
+    assert re.findall(r"== (.*), \d+ s", found.stdout) == ["device: exit 1", "smoke: exit 1"]
 
-    def replay(self):
-        for step in self.steps:
-            step()
+
+def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
+    """A command that says its limit stands for the one that sets it."""
+    timeout = tmp_path / "timeout"
+    timeout.write_text('#!/bin/sh\necho "$3"\n')
+    timeout.chmod(0o755)
+    assert bash(SCRIPT, tmp_path / "out", first=tmp_path).returncode == 0
+    limits = [int(file.read_text()) for file in (tmp_path / "out").iterdir()]
+    assert len(limits) == 9
+    for file in (SCRIPT, ROOT / "README.md"):
+        (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
+        assert sum(limits) == 60 * int(minutes)
+
+
+def test_an_unknown_step_is_an_error(tmp_path):
+    found = bash(SCRIPT, tmp_path / "out", "smok")
+    assert found.returncode == 2
+    assert found.stderr == "no step smok\n"
+
+
+WRITTEN = {  # by each step of a dry run
+    "device.txt": "copies move .* TB/s",
+    "smoke.txt": "float32 .* right\n(?s:.*)All structures are right",
+    "tests.txt": r"\d\d\d skipped in",
+    "bench.txt": r"(?s)n = 32, k = 5,.*n = 1,000, k = 1,.*\d\d passed",
+    "run.json": "host time",
+    "sweep.txt": r"smooth_svm-n1000-k5-float32 \| (?s:.*)hard_svm-n1000-k5-float32 \| ",
+    "sweep.jsonl": "machine",
+    "ncu.txt": "(?s)^ncu needs a GPU.*-n4096-k5-b.*-n131072-k5-f.*-k16-.*lq-n131072.*lq_loss-n1000-b",
+    "memcheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){3}All",
+    "racecheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){3}All",
+    "offsets.txt": r"\d skipped in",
+    "compile.txt": r"1 configurations\nsmooth_svm-n1000-k5-float32 .* \d+ s\n",
+}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(("device", "ncu"), id="cheap"),
+        pytest.param((), id="all", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_dry_run_does_on_a_cpu_what_each_step_does_on_a_gpu(tmp_path, steps):
+    found = bash(SCRIPT, "--dry-run", tmp_path / "out", *steps)
+    assert found.returncode == 0, found.stdout + found.stderr
+    files = {file.name: file.read_text() for file in (tmp_path / "out").iterdir()}
+    assert set(files) == {f"{step}.txt" for step in steps} or set(files) == set(WRITTEN)
+    for name, content in files.items():
+        assert re.search(WRITTEN[name], content), content
+    with tarfile.open(tmp_path / "out.tar.gz") as packed:
+        assert {Path(name).name for name in packed.getnames()} >= set(files)
 
 
 def test_a_sweep_is_written_as_it_is_measured(monkeypatch, tmp_path):
@@ -129,18 +199,15 @@ def test_a_sweep_is_written_as_it_is_measured(monkeypatch, tmp_path):
         eager.run(*args, **kwargs)
         kwargs["gradient"] *= 1 + (config == other)
 
+    stand_in(monkeypatch)
     monkeypatch.setattr(launch, "run", run)
-    monkeypatch.setattr(times, "Graph", FakeGraph)
-    monkeypatch.setattr(times, "flush", lambda l2_bytes: lambda: None)
-    monkeypatch.setattr(times, "l2_bytes", lambda device: 0)
-    monkeypatch.setattr(times, "DeviceStopwatch", lambda: host_stopwatch)
     monkeypatch.setattr(times, "_SCORES", 2**13)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     file = tmp_path / "sweep.jsonl"
-    sweep.measure_all({case: [first, failing, other]}, file, torch.device("cpu"))
+    with OnCpu():
+        sweep.measure_all({case: [first, failing, other]}, file, torch.device("cuda"))
 
     header, *lines = map(json.loads, file.read_text().splitlines())
-    assert header["machine"]["kind"] == "cpu"
+    assert header["machine"]["kind"] == "cuda"
     found = {line["config"]: line for line in lines}
     assert found[text(failing)]["error"] == "out of registers"
     assert found[text(first)]["wrong"] == 0

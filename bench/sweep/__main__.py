@@ -53,6 +53,7 @@ def main(given: Sequence[str] | None = None) -> None:
         )
     elif arguments.once:
         for case in cases:
+            print(case, flush=True)
             Launches(case, device)(launch.choose(case.parameters, case.n, case.dtype))
         torch.cuda.synchronize()
     else:

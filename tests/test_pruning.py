@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -278,6 +279,8 @@ def test_bad_options_that_were_set_since(
 def test_bad_arguments() -> None:
     with pytest.raises(TypeError, match=r"num_samples must be an int, got 2\.0"):
         TruncatedLqLoss(2.0)
+    with pytest.raises(TypeError, match=r"num_samples must be an int, got True"):
+        TruncatedLqLoss(True)
     with pytest.raises(ValueError, match="num_samples must be >= 1, got 0"):
         TruncatedLqLoss(0)
     with pytest.raises(TypeError, match=r"truncation must be in \(0, 1\), got None"):
@@ -295,6 +298,15 @@ def test_bad_arguments() -> None:
         loss(scores_of([0.1]), torch.tensor([2]), torch.tensor([0]))
     with pytest.raises(ValueError, match="scores must be on the device of the loss, meta"):
         loss.to("meta")(scores_of([0.1]), zeros(1), torch.tensor([0]))
+
+
+def test_integers_of_any_type() -> None:
+    loss = loss_of(np.int64(10), ignore_index=np.int64(1))
+    assert repr(loss) == repr(loss_of(10, ignore_index=1))
+    scores, indices = scores_of([0.2, 0.9]), torch.tensor([0, 1])
+    assert loss(scores, torch.tensor([0, 1]), indices) == loss_of(ignore_index=1)(
+        scores, torch.tensor([0, 1]), indices
+    )
 
 
 def test_state_dict_is_the_weights() -> None:

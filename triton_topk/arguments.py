@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 import reprlib
 import sys
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from numbers import Real
-from typing import ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -36,21 +37,44 @@ def shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _check_k(k: int, n_classes: int) -> None:
-    _check_int("k", k)
+def as_int(value: Any) -> Any:
+    """An index of another type, as NumPy's integers are, as an int; anything else as it is."""
+    # reading a tensor would wait for its device
+    if isinstance(value, int | Tensor):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
+
+
+def integer(name: str, value: int) -> int:
+    number: int = as_int(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
+    return number
+
+
+def _k(k: int, n_classes: int) -> int:
+    k = integer("k", k)
     if not 1 <= k < n_classes:
         default = " (the default)" if k == _DEFAULT_K else ""
         raise ValueError(f"k must satisfy 1 <= k < {_c(n_classes)}, got k={k}{default}")
+    return k
 
 
 def _c(n_classes: int) -> str:
     return "C" if n_classes == _UNKNOWN else f"C={n_classes}"
 
 
-def _check_options(ignore_index: int, reduction: str, backend: str | None) -> None:
-    _check_int("ignore_index", ignore_index)
+def _ignored(ignore_index: int) -> int:
+    ignore_index = integer("ignore_index", ignore_index)
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError(f"ignore_index must be an int of 64 bits, got {ignore_index}")
+    return ignore_index
+
+
+def _check_choices(reduction: str, backend: str | None) -> None:
     _check_choice("reduction", reduction, _REDUCTIONS)
     _check_choice("backend", backend, _BACKENDS)
 
@@ -59,9 +83,11 @@ def _check_q(q: float) -> None:
     _check_number("q", q, "in [0, 1]", 0, 1)
 
 
-def _check_truncation(truncation: float | None) -> None:
-    if truncation is not None:
-        _check_number("truncation", truncation, "None or in (0, 1)", _SMALLEST, _BELOW_ONE)
+def _truncation(truncation: float | None) -> float | None:
+    if truncation is None:
+        return None
+    _check_number("truncation", truncation, "None or in (0, 1)", _SMALLEST, _BELOW_ONE)
+    return float(truncation)
 
 
 def _check_temperature(tau: float) -> None:
@@ -99,11 +125,6 @@ def _check_number(
         raise ValueError(f"{name} must be {expected}, got {value}")
 
 
-def _check_int(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {shown(value)}")
-
-
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
     # what is neither may be an array, which is equal in part
     if not isinstance(value, str | None) or value not in choices:
@@ -116,7 +137,7 @@ def _taylor_order(order: int | None, gradient: str, k: int, n_classes: int) -> i
     """p of the Taylor-type gradient; None for the exact one."""
     _check_choice("gradient", gradient, _GRADIENTS)
     if order is not None:
-        _check_int("order", order)
+        order = integer("order", order)
         if not 1 <= order <= n_classes:
             raise ValueError(f"order must satisfy 1 <= order <= {_c(n_classes)}, got {order}")
     if gradient == "exact":
@@ -162,8 +183,8 @@ def smooth_svm(
     return_topk_hits: bool,
     n_classes: int = _UNKNOWN,
 ) -> SmoothSVM:
-    _check_k(k, n_classes)
-    _check_options(ignore_index, reduction, backend)
+    k, ignore_index = _k(k, n_classes), _ignored(ignore_index)
+    _check_choices(reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     p = _taylor_order(order, gradient, k, n_classes)
@@ -181,8 +202,8 @@ def hard_svm(
     return_topk_hits: bool,
     n_classes: int = _UNKNOWN,
 ) -> HardSVM:
-    _check_k(k, n_classes)
-    _check_options(ignore_index, reduction, backend)
+    k, ignore_index = _k(k, n_classes), _ignored(ignore_index)
+    _check_choices(reduction, backend)
     _check_margin(margin)
     return HardSVM(k, float(margin), ignore_index, backend, _k_of_hits(return_topk_hits, k))
 
@@ -198,14 +219,13 @@ def lq(
     k: int = 1,
     n_classes: int = _UNKNOWN,
 ) -> Lq:
-    _check_int("k", k)
-    _check_options(ignore_index, reduction, backend)
+    k, ignore_index = integer("k", k), _ignored(ignore_index)
+    _check_choices(reduction, backend)
     _check_q(q)
-    _check_truncation(truncation)
     hits = _k_of_hits(return_topk_hits, k)
     if hits is not None:
-        _check_k(hits, n_classes)
-    return Lq(float(q), truncation, ignore_index, backend, hits)
+        _k(hits, n_classes)
+    return Lq(float(q), _truncation(truncation), ignore_index, backend, hits)
 
 
 @_remembered
@@ -223,12 +243,11 @@ def smooth_svm_lq(
     return_topk_hits: bool,
     n_classes: int = _UNKNOWN,
 ) -> SmoothSVMLq:
-    _check_k(k, n_classes)
-    _check_options(ignore_index, reduction, backend)
+    k, ignore_index = _k(k, n_classes), _ignored(ignore_index)
+    _check_choices(reduction, backend)
     _check_temperature(tau)
     _check_margin(margin)
     _check_q(q)
-    _check_truncation(truncation)
     _check_number("mix", mix, "in [0, 1]", 0, 1)
     p = _taylor_order(None, gradient, k, n_classes)
     return SmoothSVMLq(
@@ -237,7 +256,7 @@ def smooth_svm_lq(
         float(margin),
         p,
         float(q),
-        truncation,
+        _truncation(truncation),
         float(mix),
         ignore_index,
         backend,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk import tensors
-from triton_topk.arguments import shown
+from triton_topk.arguments import as_int, shown
 from triton_topk.functional import TopkHits
 from triton_topk.keywords import explained
 from triton_topk.options import Backend, Reduction
@@ -46,8 +46,9 @@ class LossModule(torch.nn.Module):
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """An option is a buffer as long as it is a tensor."""
+        """An option is a buffer as long as it is a tensor, and an int if it is an index."""
         if name in self.__dict__.get("_options", ()):
+            value = as_int(value)
             if isinstance(value, Tensor) and name not in self._buffers:
                 self.__dict__.pop(name, None)
                 self.register_buffer(name, value)

@@ -91,8 +91,7 @@ class TruncatedLqLoss(LossModule):
         reduction: Reduction = "mean",
         backend: Backend | None = None,
     ) -> None:
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int):
-            raise TypeError(f"num_samples must be an int, got {arguments.shown(num_samples)}")
+        num_samples = arguments.integer("num_samples", num_samples)
         if num_samples < 1:
             raise ValueError(f"num_samples must be >= 1, got {num_samples}")
         _check_threshold(truncation)

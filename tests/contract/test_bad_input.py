@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from losses import (
@@ -50,6 +51,11 @@ BAD = [
     ({"k": 11, "return_topk_hits": True}, ValueError, "k .*1 <= k < C=11.*k=11$"),
     ({"k": 2.0, "return_topk_hits": True}, TypeError, r"k .*int.*2\.0"),
     ({"k": True, "return_topk_hits": True}, TypeError, "k .*int.*True"),
+    ({"k": np.bool_(True), "return_topk_hits": True}, TypeError, "k .*int.*True"),
+    ({"k": np.float64(2), "return_topk_hits": True}, TypeError, r"k .*int.*2\.0"),
+    ({"k": np.array([2]), "return_topk_hits": True}, TypeError, r"k .*int.*\[2\]"),
+    ({"k": torch.tensor(2), "return_topk_hits": True}, TypeError, r"k .*int.*Tensor of shape \(\)"),
+    ({"k": np.int64(11), "return_topk_hits": True}, ValueError, "k .*1 <= k < C=11.*k=11$"),
     ({"k": None, "return_topk_hits": False}, TypeError, "k .*int.*None"),
     ({"k": "5", "return_topk_hits": True}, TypeError, "k .*int.*'5'"),
     ({"k": [5], "return_topk_hits": True}, TypeError, r"k .*int.*\[5\]"),
@@ -123,6 +129,8 @@ BAD = [
     ({"ignore_index": 1.0}, TypeError, r"ignore_index .*int.*1\.0"),
     ({"ignore_index": None}, TypeError, "ignore_index .*int.*None"),
     ({"ignore_index": True}, TypeError, "ignore_index .*int.*True"),
+    ({"ignore_index": np.bool_(True)}, TypeError, "ignore_index .*int.*True"),
+    ({"ignore_index": np.uint64(2**63)}, ValueError, "ignore_index .*64 bits.*9223372036854775808"),
     ({"ignore_index": {}}, TypeError, r"ignore_index .*int.*\{\}"),
     ({"reduction": "avg"}, ValueError, "reduction .*'none', 'mean', 'sum'.*'avg'"),
     ({"reduction": ["mean"]}, ValueError, r"reduction .*'none', 'mean', 'sum'.*\['mean'\]"),
@@ -135,6 +143,7 @@ BAD = [
     ({"gradient": "taylor", "order": -1}, ValueError, "order .*1 <= order <= C.* -1"),
     ({"gradient": "taylor", "order": 12}, ValueError, "order .*1 <= order <= C=11.* 12"),
     ({"gradient": "taylor", "order": 1.5}, TypeError, r"order .*int.*1\.5"),
+    ({"gradient": "taylor", "order": np.int64(12)}, ValueError, "order .*1 <= order <= C=11.* 12"),
     ({"gradient": "taylor", "order": True}, TypeError, "order .*int.*True"),
 ]
 # Every loss is given what it has an argument for.

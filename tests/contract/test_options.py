@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from losses import (
@@ -91,6 +93,50 @@ def test_numbers_of_any_type(name, options):
     floats = {option: float(value) for option, value in options.items()}
     exactly_equal(
         loss.with_gradient(scores, labels, **options), loss.with_gradient(scores, labels, **floats)
+    )
+
+
+class Index:
+    """An integer of a type that nobody has heard of."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+INTEGERS = {
+    "smooth_svm": {"k": 3, "gradient": "taylor", "order": 2, "ignore_index": 7},
+    "hard_svm": {"k": 3, "ignore_index": 7},
+    "lq_loss": {"k": 3, "return_topk_hits": True, "ignore_index": 7},
+    "smooth_svm_lq": {"k": 3, "ignore_index": 7},
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, Index])
+def test_integers_of_any_type(name: str, kind: Any) -> None:
+    scores, labels = random_scores(6, 50), torch.tensor([7, 0, 49, 7, 3, 3])
+    of_ints = INTEGERS[name]
+    given = {
+        option: kind(value) if type(value) is int else value for option, value in of_ints.items()
+    }
+    expected = Loss(name)(scores, labels, **of_ints)
+    exactly_equal(Loss(name)(scores, labels, **given), expected)
+    module = Loss(name).module(**given)
+    assert repr(module) == repr(Loss(name).module(**of_ints))
+    exactly_equal(module(scores, labels), expected)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numbers_of_numpy(kind: Any) -> None:
+    scores, labels = random_scores(6, 50), random_labels(6, n=50)
+    options = {"tau": 0.5, "margin": 2.0, "q": 0.25, "mix": 0.75, "truncation": 0.03125}
+    given = {option: kind(value) for option, value in options.items()}
+    loss = Loss("smooth_svm_lq")
+    exactly_equal(
+        loss.with_gradient(scores, labels, **given), loss.with_gradient(scores, labels, **options)
     )
 
 

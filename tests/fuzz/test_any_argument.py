@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import re
 import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,13 @@ def test_anything_for_any_argument(call: Call) -> None:
 
 def _understood(call: Call) -> Call:
     """The same with every number as Python's own, and scores that a gradient can be computed for."""
-    options = {
-        name: float(x) if isinstance(x, Real) and not isinstance(x, int) else x
-        for name, x in call.options.items()
-    }
+    options = {name: _number(x) for name, x in call.options.items()}
     return Call(call.loss, call.scores.detach(), call.labels, options, call.upstream)
+
+
+def _number(x: Any) -> Any:
+    if isinstance(x, int | Tensor):
+        return x
+    if isinstance(x, Real) and not isinstance(x, Integral):
+        return float(x)
+    return operator.index(x) if hasattr(x, "__index__") else x

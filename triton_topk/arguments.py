@@ -237,6 +237,7 @@ def smooth_svm_lq(
     margin: float,
     truncation: float | None,
     gradient: str,
+    order: int | None,
     ignore_index: int,
     reduction: str,
     backend: str | None,
@@ -249,7 +250,7 @@ def smooth_svm_lq(
     _check_margin(margin)
     _check_q(q)
     _check_number("mix", mix, "in [0, 1]", 0, 1)
-    p = _taylor_order(None, gradient, k, n_classes)
+    p = _taylor_order(order, gradient, k, n_classes)
     return SmoothSVMLq(
         k,
         float(tau),

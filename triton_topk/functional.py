@@ -370,6 +370,7 @@ def smooth_svm_lq(
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
     gradient: Gradient = "exact",
+    order: int | None = None,
     backend: Backend | None = None,
 ) -> Tensor: ...
 
@@ -415,6 +416,7 @@ def smooth_svm_lq(
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
     gradient: Gradient = "exact",
+    order: int | None = None,
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Both losses of the same scores, at the price of reading them once:
@@ -427,7 +429,7 @@ def smooth_svm_lq(
 
     Args:
         mix: in [0, 1], the share of the smooth top-k SVM.
-        k, tau, margin, gradient: as in :func:`smooth_svm`.
+        k, tau, margin, gradient, order: as in :func:`smooth_svm`.
         q: as in :func:`lq_loss`.
         truncation: as in :func:`lq_loss`; it concerns that part alone.
         scores, labels, weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in both.
@@ -450,6 +452,7 @@ def smooth_svm_lq(
         number,
         truncation,
         gradient,
+        order,
         ignore_index,
         reduction,
         backend,

@@ -229,7 +229,8 @@ class SmoothSVMLqLoss(LossModule):
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
-        gradient: "exact", or "taylor" for the stable approximation of the paper, of order 1 + k // 5.
+        gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
+        order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
             operations, None to choose.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
@@ -249,6 +250,7 @@ class SmoothSVMLqLoss(LossModule):
     margin: float | Tensor
     truncation: float | None
     gradient: Gradient
+    order: int | None
     return_topk_hits: bool
 
     @explained
@@ -264,6 +266,7 @@ class SmoothSVMLqLoss(LossModule):
         ignore_index: int = -100,
         reduction: Reduction = "mean",
         gradient: Gradient = "exact",
+        order: int | None = None,
         backend: Backend | None = None,
         return_topk_hits: bool = False,
     ) -> None:
@@ -280,6 +283,7 @@ class SmoothSVMLqLoss(LossModule):
             ignore_index=ignore_index,
             reduction=reduction,
             gradient=gradient,
+            order=order,
             backend=backend,
             return_topk_hits=return_topk_hits,
         )

@@ -36,8 +36,6 @@ class LqOptions(Options, total=False):
     k: int
 
 
-class SmoothSVMLqOptions(HardSVMOptions, total=False):
+class SmoothSVMLqOptions(SmoothSVMOptions, total=False):
     mix: float
-    tau: float
     truncation: float | None
-    gradient: Gradient

@@ -16,7 +16,7 @@ OPTIONS = {
     "smooth_svm": {**SVM, "tau": 0.5, "gradient": "taylor", "order": 3},
     "hard_svm": SVM,
     "lq_loss": LQ,
-    "smooth_svm_lq": {**SVM, **LQ, "mix": 0.25, "tau": 0.5, "gradient": "taylor"},
+    "smooth_svm_lq": {**SVM, **LQ, "mix": 0.25, "tau": 0.5, "gradient": "taylor", "order": 3},
 }
 with_options = each([Loss(name, **options) for name, options in OPTIONS.items()])
 

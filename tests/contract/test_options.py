@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -32,6 +33,7 @@ DEFAULTS = {
         "margin": 1.0,
         "truncation": None,
         "gradient": "exact",
+        "order": None,
     },
 }
 
@@ -60,15 +62,28 @@ def test_positional_arguments():
 @pytest.mark.parametrize(("k", "order"), [(1, 1), (4, 1), (5, 2), (10, 3), (16, 4)])
 def test_default_order_of_the_series(k, order):
     scores, labels = random_scores(6, 50), random_labels(6, n=50)
-    loss = Loss("smooth_svm", k=k, gradient="taylor")
-    exactly_equal(
-        loss.with_gradient(scores, labels), loss.with_gradient(scores, labels, order=order)
-    )
-    # the joint loss has no order to choose, and takes the same
-    joint = Loss("smooth_svm_lq", k=k, mix=1.0, gradient="taylor")
-    torch.testing.assert_close(
-        joint.with_gradient(scores, labels), loss.with_gradient(scores, labels)
-    )
+    for name in ("smooth_svm", "smooth_svm_lq"):
+        loss = Loss(name, k=k, gradient="taylor")
+        exactly_equal(
+            loss.with_gradient(scores, labels), loss.with_gradient(scores, labels, order=order)
+        )
+
+
+def test_the_order_of_a_mixture_is_that_of_its_smooth_part():
+    # so far apart that the series is needed
+    scores, labels = 20 * random_scores(6, 50, dtype=torch.float64), random_labels(6, n=50)
+    options = {"k": 5, "gradient": "taylor"}
+    gradients = []
+    for order in (1, 2, 4):
+        svm = Loss("smooth_svm", order=order, **options).with_gradient(scores, labels)
+        lq = Loss("lq_loss").with_gradient(scores, labels)
+        expected = [0.25 * of_svm + 0.75 * of_lq for of_svm, of_lq in zip(svm, lq, strict=True)]
+        joint = Loss("smooth_svm_lq", order=order, mix=0.25, **options)
+        found = joint.with_gradient(scores, labels)
+        torch.testing.assert_close(found, tuple(expected))
+        gradients.append(found[1])
+    for one, other in itertools.pairwise(gradients):
+        assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +125,7 @@ INTEGERS = {
     "smooth_svm": {"k": 3, "gradient": "taylor", "order": 2, "ignore_index": 7},
     "hard_svm": {"k": 3, "ignore_index": 7},
     "lq_loss": {"k": 3, "return_topk_hits": True, "ignore_index": 7},
-    "smooth_svm_lq": {"k": 3, "ignore_index": 7},
+    "smooth_svm_lq": {"k": 3, "gradient": "taylor", "order": 2, "ignore_index": 7},
 }
 
 

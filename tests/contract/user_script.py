@@ -29,7 +29,7 @@ def functions(hits: bool) -> None:
     assert_type(smooth_svm(scores, labels, tau=0.5, order=2, return_topk_hits=True), LossAndHits)
     assert_type(hard_svm(scores, labels, margin=margin, return_topk_hits=True), LossAndHits)
     assert_type(lq_loss(scores, labels, k=3, return_topk_hits=True), LossAndHits)
-    assert_type(smooth_svm_lq(scores, labels, q=0.1, return_topk_hits=True), LossAndHits)
+    assert_type(smooth_svm_lq(scores, labels, q=0.1, order=2, return_topk_hits=True), LossAndHits)
 
     assert_type(smooth_svm(scores, labels, return_topk_hits=hits), Tensor | LossAndHits)
     assert_type(hard_svm(scores, labels, return_topk_hits=hits), Tensor | LossAndHits)

@@ -132,7 +132,7 @@ def _options(
     if loss == "smooth_svm_lq":
         strategies["mix"] = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
     options = {name: draw(x, name) for name, x in strategies.items() if draw(st.booleans())}
-    if loss == "smooth_svm" and options.get("gradient") == "taylor":
+    if options.get("gradient") == "taylor":
         orders = [None, *(order for order in (1, 2, 4) if order <= n_classes)]
         options["order"] = draw(st.sampled_from(orders), "order")
     if options.get("reduction") != "none" and draw(st.booleans()):

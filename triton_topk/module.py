@@ -58,7 +58,7 @@ class LossModule(torch.nn.Module):
 
     @explained
     def forward(
-        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None = None
+        self, scores: Tensor, labels: Tensor, *, normalizer: float | Tensor | None = None
     ) -> Tensor | tuple[Tensor, TopkHits]:
         """The loss of scores (N, C, ...) for labels (N, ...); with `return_topk_hits`, and the hits.
 

@@ -35,14 +35,14 @@ class SmoothSVMLoss(LossModule):
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`: is the label in the
+            top 1 and in the top k of the scores?
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
             operations, None to choose.
-        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`: is the label in the
-            top 1 and in the top k of the scores?
 
-    Call: `criterion(scores, labels, normalizer=None)`.
+    Call: `criterion(scores, labels, *, normalizer=None)`.
         The scores are (C,), (N, C) or (N, C, d1, ...), of float16, bfloat16, float32 or float64; the labels are class
         indices, (), (N,) or (N, d1, ...), of any integer dtype.  The loss is float32, or float64 for float64 scores.
 
@@ -60,23 +60,24 @@ class SmoothSVMLoss(LossModule):
     k: int
     tau: float
     margin: float | Tensor
+    return_topk_hits: bool
     gradient: Gradient
     order: int | None
-    return_topk_hits: bool
 
     @explained
     def __init__(
         self,
         k: int = 5,
+        *,
         tau: float = 1.0,
         margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
+        return_topk_hits: bool = False,
         gradient: Gradient = "exact",
         order: int | None = None,
         backend: Backend | None = None,
-        return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm,
@@ -87,10 +88,10 @@ class SmoothSVMLoss(LossModule):
             margin=margin,
             ignore_index=ignore_index,
             reduction=reduction,
+            return_topk_hits=return_topk_hits,
             gradient=gradient,
             order=order,
             backend=backend,
-            return_topk_hits=return_topk_hits,
         )
 
 
@@ -110,9 +111,9 @@ class HardSVMLoss(LossModule):
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
             operations, None to choose.
-        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -130,12 +131,13 @@ class HardSVMLoss(LossModule):
     def __init__(
         self,
         k: int = 5,
+        *,
         margin: float | Tensor = 1.0,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
-        backend: Backend | None = None,
         return_topk_hits: bool = False,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(
             functional.hard_svm,
@@ -145,8 +147,8 @@ class HardSVMLoss(LossModule):
             margin=margin,
             ignore_index=ignore_index,
             reduction=reduction,
-            backend=backend,
             return_topk_hits=return_topk_hits,
+            backend=backend,
         )
 
 
@@ -167,9 +169,9 @@ class LqLoss(LossModule):
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
-        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         k: of `return_topk_hits`, 1 <= k < C, and without a meaning otherwise.
+        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -188,13 +190,14 @@ class LqLoss(LossModule):
     def __init__(
         self,
         q: float = 0.7,
+        *,
         truncation: float | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
-        backend: Backend | None = None,
         return_topk_hits: bool = False,
         k: int = 5,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(
             functional.lq_loss,
@@ -204,9 +207,9 @@ class LqLoss(LossModule):
             truncation=truncation,
             ignore_index=ignore_index,
             reduction=reduction,
-            backend=backend,
             return_topk_hits=return_topk_hits,
             k=k,
+            backend=backend,
         )
 
 
@@ -229,11 +232,11 @@ class SmoothSVMLqLoss(LossModule):
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
             operations, None to choose.
-        return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -249,15 +252,16 @@ class SmoothSVMLqLoss(LossModule):
     tau: float
     margin: float | Tensor
     truncation: float | None
+    return_topk_hits: bool
     gradient: Gradient
     order: int | None
-    return_topk_hits: bool
 
     @explained
     def __init__(
         self,
         k: int = 5,
         q: float = 0.7,
+        *,
         mix: float = 0.5,
         tau: float = 1.0,
         margin: float | Tensor = 1.0,
@@ -265,10 +269,10 @@ class SmoothSVMLqLoss(LossModule):
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
+        return_topk_hits: bool = False,
         gradient: Gradient = "exact",
         order: int | None = None,
         backend: Backend | None = None,
-        return_topk_hits: bool = False,
     ) -> None:
         super().__init__(
             functional.smooth_svm_lq,
@@ -282,8 +286,8 @@ class SmoothSVMLqLoss(LossModule):
             truncation=truncation,
             ignore_index=ignore_index,
             reduction=reduction,
+            return_topk_hits=return_topk_hits,
             gradient=gradient,
             order=order,
             backend=backend,
-            return_topk_hits=return_topk_hits,
         )

@@ -85,6 +85,7 @@ class TruncatedLqLoss(LossModule):
         self,
         num_samples: int,
         q: float = 0.7,
+        *,
         truncation: float = 0.5,
         weight: Tensor | None = None,
         ignore_index: int = -100,
@@ -110,11 +111,12 @@ class TruncatedLqLoss(LossModule):
         self._looks: Tensor | None = None
 
     @explained
-    def forward(  # type: ignore[override] # the indices come before the normalizer
+    def forward(
         self,
         scores: Tensor,
         labels: Tensor,
         indices: Tensor | None = None,
+        *,
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """The loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.

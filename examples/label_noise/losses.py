@@ -15,8 +15,10 @@ LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
     CROSS_ENTROPY: lambda k, samples: nn.CrossEntropyLoss(reduction="sum"),
     "MAE": lambda k, samples: LqLoss(q=1.0, reduction="sum"),
     "Lq": lambda k, samples: LqLoss(Q, reduction="sum"),
-    "truncated Lq": lambda k, samples: TruncatedLqLoss(samples, Q, TRUNCATION, reduction="sum"),
-    SMOOTH_SVM: lambda k, samples: SmoothSVMLoss(k, TAU, reduction="sum"),
+    "truncated Lq": lambda k, samples: TruncatedLqLoss(
+        samples, Q, truncation=TRUNCATION, reduction="sum"
+    ),
+    SMOOTH_SVM: lambda k, samples: SmoothSVMLoss(k, tau=TAU, reduction="sum"),
     "joint": lambda k, samples: SmoothSVMLqLoss(k, Q, mix=MIX, tau=TAU, reduction="sum"),
 }
 

@@ -34,7 +34,7 @@ class Model(torch.nn.Module):
         self.loss = loss.module(reduction=reduction, weight=weight, **options)
 
     def forward(self, x: Tensor, normalizer: Tensor | None = None) -> Any:
-        return self.loss(self.layer(x), LABELS, normalizer)
+        return self.loss(self.layer(x), LABELS, normalizer=normalizer)
 
     def gradients(self, run: Callable[[Tensor], Tensor], again: int = 0) -> list[Tensor]:
         """Loss and gradients of (1 + again) backwards."""

@@ -31,7 +31,7 @@ class Model(torch.nn.Module):
         self.loss = LOSSES[name].module(**options)
 
     def forward(self, x: Tensor, labels: Tensor, normalizer: Tensor | None) -> Tensor:
-        return self.loss(self.layer(x), labels, normalizer)
+        return self.loss(self.layer(x), labels, normalizer=normalizer)
 
 
 def options_of(name: str, weighted: bool) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Accuracy(Evaluation):
 
     def forward(self, x: Tensor, labels: Tensor, normalizer: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            found, hits = self.loss(self.layer(x), labels, normalizer)
+            found, hits = self.loss(self.layer(x), labels, normalizer=normalizer)
         return found, hits.top1, hits.topk.float().mean()
 
 

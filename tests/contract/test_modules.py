@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 
 import pytest
 import torch
-from losses import Loss, each, every_loss, exactly_equal, random_labels, random_scores
+from losses import MODULES, Loss, each, every_loss, exactly_equal, random_labels, random_scores
+
+from triton_topk.nn import LqLoss, TruncatedLqLoss
 
 SVM = {"k": 3, "margin": 2.0}
 LQ = {"q": 0.5, "truncation": 0.1}
@@ -35,6 +38,26 @@ def test_module_is_the_function(loss):
     found = module(scores, labels)
     found.backward()
     exactly_equal((found.detach(), scores.grad), loss.with_gradient(scores, labels, **common))
+
+
+@every_loss
+def test_a_module_takes_what_its_function_does_in_the_same_order(loss):
+    of_function = inspect.signature(loss.function).parameters
+    of_module = inspect.signature(MODULES[loss.name]).parameters
+    of_call = inspect.signature(loss.module().forward).parameters
+    assert [p for name, p in of_function.items() if name in of_call] == list(of_call.values())
+    assert [p for name, p in of_function.items() if name not in of_call] == list(of_module.values())
+    by_position = [name for name, p in of_module.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert by_position == [name for name in loss.options if name in ("k", "q")]
+
+
+def test_the_truncated_loss_takes_its_options_as_the_lq_loss_does():
+    of_lq = inspect.signature(LqLoss).parameters
+    samples, *options = inspect.signature(TruncatedLqLoss).parameters.values()
+    assert samples.name == "num_samples"
+    names = {p.name for p in options}
+    kinds = [(name, p.kind) for name, p in of_lq.items() if name in names]
+    assert [(p.name, p.kind) for p in options] == kinds
 
 
 @with_options
@@ -102,7 +125,7 @@ def test_module_follows_to(loss):
         ),
         (
             Loss("lq_loss", q=0, backend="eager"),
-            "LqLoss(q=0, ignore_index=-100, reduction='mean', backend='eager', k=5)",
+            "LqLoss(q=0, ignore_index=-100, reduction='mean', k=5, backend='eager')",
         ),
         (
             Loss("hard_svm", margin=torch.ones(11), weight=torch.ones(11), return_topk_hits=True),

@@ -31,7 +31,6 @@ _LOSSES: dict[str, type[Loss]] = {
 }
 _INPUTS = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
 _N_INPUTS = 5
-_library = torch.library.Library("triton_topk", "DEF")
 _ops = torch.ops.triton_topk
 
 
@@ -193,8 +192,11 @@ def _register(name: str, parameters: type[Loss]) -> None:
     )
 
 
-for _name, _parameters in _LOSSES.items():
-    _register(_name, _parameters)
-_library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
-_library.impl("scale_", scale_, "CompositeExplicitAutograd")
-_library.impl("scale_", lambda *_: None, "Meta")
+# What an earlier import of the package has registered stays, since compiled graphs hold on to it.
+if not hasattr(_ops, "scale_"):
+    _library = torch.library.Library("triton_topk", "DEF")
+    for _name, _parameters in _LOSSES.items():
+        _register(_name, _parameters)
+    _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
+    _library.impl("scale_", scale_, "CompositeExplicitAutograd")
+    _library.impl("scale_", lambda *_: None, "Meta")

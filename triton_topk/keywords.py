@@ -1,4 +1,4 @@
-"""What a call is told about a keyword that is no argument."""
+"""What becomes of a call that is refused: it is told what to write, or it is another's to answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeVar, cast
+
+from torch import Tensor
+from torch.overrides import handle_torch_function
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +42,10 @@ _OTHER = {"__init__": ("forward", "call"), "forward": ("__init__", "constructor"
 
 
 def explained(function: F) -> F:
-    """The function, whose TypeError for an unknown keyword says what takes its place."""
+    """The function, whose TypeError for an unknown keyword says what takes its place.
+
+    A loss that is given something like a tensor, as torch.fx traces with, leaves the call to its __torch_function__.
+    """
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -49,12 +55,19 @@ def explained(function: F) -> F:
         except TypeError:
             known = signature(function).parameters
             unknown = next((word for word in options if word not in known), None)
-            without_module = "self" in known and not args
-            if unknown is None or without_module:
+            of_module = "self" in known
+            if unknown is not None and (args or not of_module):
+                raise TypeError(_message(unknown, function, *args)) from None
+            likes = [x for x in (*args, *options.values()) if _is_like_a_tensor(x)]
+            if of_module or not likes:
                 raise
-            raise TypeError(_message(unknown, function, *args)) from None
+        return handle_torch_function(call, likes, *args, **options)
 
     return cast(F, call)
+
+
+def _is_like_a_tensor(x: object) -> bool:
+    return hasattr(type(x), "__torch_function__") and not isinstance(x, Tensor)
 
 
 def _message(word: str, function: Callable[..., Any], *args: Any) -> str:

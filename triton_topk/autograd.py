@@ -152,12 +152,12 @@ def apply(
         normalizer = sum_of_weights(labels, weight, dtype, loss.ignore_index)
     inputs = scores, labels, weight, margins, normalizer
     differentiable = scores.requires_grad and torch.is_grad_enabled()
-    compiling = torch.compiler.is_compiling()
-    observed = not compiling and _is_observed()
+    recorded = torch.compiler.is_compiling() or torch._C._is_tracing()
+    observed = not recorded and _is_observed()
     summed = reduction != "none"
     out: Tensor
     hits: Tensor | None
-    if compiling:
+    if recorded:
         out, hits = getattr(_ops, name)(*inputs, *loss)
     elif differentiable and summed and not observed and scores.dtype != torch.float16:
         out, hits = _Sum.apply(*inputs, name, loss)  # type: ignore[no-untyped-call]

@@ -81,11 +81,12 @@ def uses_triton(scores: Tensor, loss: Loss) -> bool:
 def concerns_kernels_only(tensor: Tensor) -> bool:
     """Whether a call on this tensor need not be an operator's.
 
-    That costs more than what it calls, and is for who has a say in it: torch.compile, a dispatch mode (fake tensors, a
-    tracer, a counter), a subclass of Tensor, a functorch transform, a device without kernels.
+    That costs more than what it calls, and is for who has a say in it: torch.compile, torch.jit.trace, a dispatch mode
+    (fake tensors, a tracer, a counter), a subclass of Tensor, a functorch transform, a device without kernels.
     """
     return (
         not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
         and type(tensor) in (Tensor, Parameter)
         and obstacle_to_triton(tensor) is None
         and not torch._C._len_torch_dispatch_stack()

@@ -145,6 +145,15 @@ def test_a_trace_holds_operators(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_of_jit_holds_operators(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    scores, labels, _ = batch
+    traced = torch.jit.trace(lambda s: triton_topk.lq_loss(s, labels), scores)
+    assert "triton_topk::lq_loss" in str(traced.graph)
+    torch.testing.assert_close(traced(2 * scores), triton_topk.lq_loss(2 * scores, labels))
+
+
 def test_a_subclass_of_tensor_goes_through_the_operators(
     batch: tuple[Tensor, Tensor, Tensor],
 ) -> None:

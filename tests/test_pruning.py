@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import swa_utils
 
 from triton_topk import lq_loss
 from triton_topk.pruning import TruncatedLqLoss
@@ -140,7 +141,7 @@ def test_after_a_refresh_the_objective_is_the_truncated_loss(q: float) -> None:
     # and no other weights are better
     for i in range(10):
         other = copy.deepcopy(loss)
-        other.kept[i] ^= True
+        other.kept[i] = 1 - other.kept[i]
         assert other(scores, labels, indices) - at_t * other.kept.sum() > objective
 
 
@@ -321,6 +322,61 @@ def test_state_dict_is_the_weights() -> None:
         loss_of(11).load_state_dict(loss.state_dict())
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_dict_of_bool_weights_loads(assign: bool) -> None:
+    """That of a version before the weights could be averaged."""
+    scores, indices = scores_of([0.2, 0.9, 0.6]), torch.tensor([3, 4, 5])
+    old = {"kept": torch.arange(10) != 3}
+    loss = loss_of()
+    loss.load_state_dict(old, assign=assign)
+    assert loss(scores, zeros(3), indices) == pruned(3)(scores, zeros(3), indices)
+    assert loss.kept_fraction == torch.tensor(0.9)
+    loss.prune(scores, zeros(3), indices.flip(0))
+    assert loss.kept.tolist() == [i != 5 for i in range(10)]
+
+
+def ema(averaged: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
+    return 0.6 * averaged + 0.4 * current
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.6)}, {"avg_fn": ema}],
+    ids=["mean", "moving", "function"],
+)
+def test_an_average_of_models_keeps_what_most_of_them_keep(how: dict[str, object]) -> None:
+    model = torch.nn.ModuleList([torch.nn.BatchNorm1d(2), loss_of(weight=torch.ones(2))])
+    loss = model[1]
+    average = swa_utils.AveragedModel(model, use_buffers=True, **how)
+    indices = torch.tensor([0, 1, 2])
+    for p in ([0.9, 0.9, 0.1], [0.9, 0.1, 0.1], [0.1, 0.9, 0.9]):
+        loss.prune(scores_of(p), zeros(3), indices)
+        average.update_parameters(model)
+    averaged = average.module[1]
+    expected = pruned(2)
+    scores = scores_of([0.3, 0.4, 0.5])
+    assert averaged(scores, zeros(3), indices) == expected(scores, zeros(3), indices)
+    assert averaged.kept_fraction == expected.kept_fraction
+    # it is a loss like any other
+    averaged.prune(scores_of([0.1, 0.9, 0.9]), zeros(3), indices)
+    assert averaged.kept.tolist() == [i != 0 for i in range(10)]
+    assert averaged.eval()(scores, zeros(3)) == loss.eval()(scores, zeros(3))
+
+
+def test_a_loss_made_on_the_meta_device_is_reset() -> None:
+    with torch.device("meta"):
+        loss = loss_of()
+    loss.to_empty(device="cpu")
+    loss.kept.fill_(math.nan)
+    loss.reset_parameters()
+    assert loss.kept_fraction == 1
+    loss = pruned(3)
+    loss.prune(scores_of([0.1]), zeros(1), torch.tensor([4]))
+    loss.reset_parameters()
+    loss.prune(scores_of([0.1]), zeros(1), torch.tensor([5]))
+    assert loss.kept.tolist() == [i != 5 for i in range(10)]
+
+
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies(how: Callable[[TruncatedLqLoss], TruncatedLqLoss]) -> None:
     loss = loss_of(q=0.3, truncation=0.2, weight=torch.tensor([1.0, 2.0]))
@@ -339,8 +395,8 @@ def test_the_weights_follow_to_and_survive_half() -> None:
     loss = pruned(1, weight=torch.ones(2)).half()
     assert loss.weight is not None
     assert loss.weight.dtype == torch.float16
-    assert loss.kept.dtype == torch.bool
-    assert loss.kept_fraction == 0.9
+    assert loss.kept.tolist() == [i != 1 for i in range(10)]
+    assert loss.kept_fraction == torch.tensor(0.9)
     assert loss.kept_fraction.dtype == torch.float32
 
 
@@ -398,7 +454,7 @@ def test_training_goes_on_in_epochs_that_prune() -> None:
             loss(model(points[batch]), labels[batch], batch).backward()
             optimizer.step()
         assert (model.weight != before).any(), epoch
-    assert torch.equal(loss.kept, ~wrong)
+    assert torch.equal(loss.kept == 0, wrong)
 
 
 # A process that joins takes the time to import PyTorch: all that is distributed shares two of them.

@@ -53,7 +53,7 @@ class TruncatedLqLoss(LossModule):
     In evaluation mode `forward` is the truncated loss, which has nothing to do with the weights and needs no indices.
 
     Distributed training: every rank prunes its shard of the training set, then all call `synchronize`.  Save
-    checkpoints outside of a refresh.
+    checkpoints outside of a refresh.  After `to_empty` call `reset_parameters`.
 
     Args:
         num_samples: size of the training set.
@@ -73,12 +73,16 @@ class TruncatedLqLoss(LossModule):
         IndexError: a label or an index out of range, on the CPU.
 
     Attributes:
-        kept: (num_samples,) bool, the weights w; a buffer, which follows `.to()` and is in the `state_dict`.
+        kept: (num_samples,), the weights w: 1 of a sample that is kept, 0 of one that is pruned.  A buffer, which
+            follows `.to()`, is in the `state_dict` and can be averaged over models: kept is what then has more
+            than 1/2.
     """
 
     q: float
     truncation: float
     kept: Tensor
+    # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
+    _looks: Tensor | None
 
     @explained
     def __init__(
@@ -106,9 +110,13 @@ class TruncatedLqLoss(LossModule):
             reduction=reduction,
             backend=backend,
         )
-        self.register_buffer("kept", torch.ones(num_samples, dtype=torch.bool))
-        # Not a buffer: DistributedDataParallel overwrites the buffers of a model with rank 0's.
-        self._looks: Tensor | None = None
+        self.register_buffer("kept", torch.empty(num_samples))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Keep every sample, as a new loss does."""
+        self.kept.fill_(1)
+        self._looks = None
 
     @explained
     def forward(
@@ -141,7 +149,7 @@ class TruncatedLqLoss(LossModule):
         self._check(scores, labels, indices, normalizer)
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
-        kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape)
+        kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape) > 0.5
         # As an ignored row a pruned one counts for nothing, whatever its scores are.
         labels = labels.long()
         kept_labels = labels.where(kept, self.ignore_index)
@@ -170,7 +178,7 @@ class TruncatedLqLoss(LossModule):
         # bool has no amax on every device
         found = torch.where(pruned, _PRUNED, _KEPT).to(looks.dtype)
         looks.scatter_reduce_(0, indices, found, "amax", include_self=False)
-        self.kept[indices] = looks[indices] == _KEPT
+        self.kept[indices] = (looks[indices] == _KEPT).to(self.kept.dtype)
         self._looks = looks
 
     @torch.no_grad()
@@ -183,15 +191,15 @@ class TruncatedLqLoss(LossModule):
         if _world_size() > 1:
             looks = self._pending_looks()
             # 2 and 3 where looked at, 0 and 1 elsewhere: any look overrules what was
-            votes = torch.where(looks == 0, self.kept.to(looks.dtype), looks)
+            votes = torch.where(looks == 0, (self.kept > 0.5).to(looks.dtype), looks)
             dist.all_reduce(votes, dist.ReduceOp.MAX)
-            self.kept.copy_(votes % 2 == 1)
+            self.kept.copy_(votes % 2)
         self._looks = None
 
     @property
     def kept_fraction(self) -> Tensor:
         """The share of training samples with weight 1, as a number on the device of the weights."""
-        return self.kept.mean(dtype=torch.float32)
+        return (self.kept > 0.5).mean(dtype=torch.float32)
 
     def extra_repr(self) -> str:
         return f"num_samples={len(self.kept)}, {super().extra_repr()}"

@@ -13,7 +13,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -153,7 +153,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None, device: str = "cuda") -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument(
         "--repeats", type=int, default=100, help="runs that must agree (%(default)s)"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     cases = [case for case in STRUCTURES if re.search(arguments.k, str(case))]
     if not cases:
         parser.error(f"no structure matches {arguments.k!r}")
@@ -169,7 +169,7 @@ def main() -> int:
     for case in cases:
         start = time.perf_counter()
         try:
-            found = list(faults(case, arguments.repeats))
+            found = list(faults(case, arguments.repeats, device))
         except Exception as error:  # what a line is about
             found = [f"{type(error).__name__}: {str(error)[:300]}"]
         failed += bool(found)

@@ -124,7 +124,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
         (rounds, "_ROUNDS", 2),
         (rounds, "_SECONDS", 0.0),
         (smoke, "STRUCTURES", structures),
-        (smoke, "faults", lambda case, repeats: faults(case, min(1, repeats))),
+        (smoke, "faults", lambda case, repeats, device: faults(case, min(1, repeats), device)),
         (smoke, "launch", SimpleNamespace(run=launch.run)),
         (sweep, "compile_all", lambda jobs, number: compile_all(jobs[:1], number)),
         (sweep, "variants", lambda case: variants(case)[:1]),

@@ -1,4 +1,14 @@
-"""python -m tests.ptx -k PATTERN: the smoke run for a GPU, its kernels in the emulator.
+"""The smoke run of bench/, which is for a GPU, with the kernels in the emulator.
 
-All structures take an hour of a core, most of it Triton's.
+    python -m tests.ptx -k PATTERN
+
+Every structure takes half an hour of a core, most of it Triton's.  With another Triton installed it is that one's PTX.
 """
+
+import sys
+
+from bench import smoke
+from tests.ptx.kernels import emulated
+
+with emulated():
+    sys.exit(smoke.main(["--repeats", "0", *sys.argv[1:]], device="cpu"))

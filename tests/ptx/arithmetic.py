@@ -23,8 +23,7 @@ TYPES: dict[str, Any] = {
     **{f"s{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"{kind}{bits}": np.dtype(f"uint{bits}") for kind in "ub" for bits in (8, 16, 32, 64)},
     "bf16": np.dtype("u2"),
-    "bf16x2": np.dtype("u4"),
-    "f16x2": np.dtype("u4"),
+    **dict.fromkeys(("bf16x2", "f16x2"), np.dtype("u4")),
 }
 U16, U32, U64, S64 = (TYPES[name] for name in ("u16", "u32", "u64", "s64"))
 F16, F32, F64 = (TYPES[name] for name in ("f16", "f32", "f64"))
@@ -142,9 +141,7 @@ def _wide(x: Array) -> Array:
     return x.astype(f"{x.dtype.kind}{2 * x.dtype.itemsize}")
 
 
-_COMPARE: dict[str, Compute] = {
-    name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")
-}
+_COMPARE = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 _ORDER: dict[str, Compute] = {  # floating-point numbers
     "num": lambda a, b: (a == a) & (b == b),
     "nan": lambda a, b: (a != a) | (b != b),

@@ -21,9 +21,8 @@ Step = Callable[[Array], None]
 Places = Callable[[Array], list[Array]]
 _WARP = 32
 _REDUCTIONS: dict[str, Any] = {"min": np.minimum, "max": np.maximum, "add": np.add}
-_NOTHING = (
-    0x7FC0DEAD7FC0DEAD  # in what a thread has not written of a register: NaN, or a wild address
-)
+# in what a thread has not written of a register: NaN, or a wild address
+_NOTHING = 0x7FC0DEAD7FC0DEAD
 
 
 class _Registers(dict[str, Array]):
@@ -35,32 +34,27 @@ class _Registers(dict[str, Array]):
 
 class Machine:
     def __init__(
-        self,
-        listing: Listing,
-        arguments: list[int],
-        n_programs: int,
-        memory: Memory,
-        shared_size: int,
-    ) -> None:
-        n = n_programs * listing.threads
+        self, listing: Listing, numbers: list[int], grid: int, memory: Memory, shared: int
+    ):
+        """numbers: the parameters' bits.  grid: how many programs.  shared: bytes of each."""
+        n = grid * listing.threads
         self._listing = listing
         self._thread = np.arange(n)
         program = self._thread // listing.threads
-        shared = Memory((shared_size + 3 * GAP) * n_programs)
-        nothing = np.zeros(shared_size, np.uint8)
-        starts = [shared.allocate(nothing, False, True) for _ in range(n_programs)]
+        own, nothing = Memory((shared + 3 * GAP) * grid), np.zeros(shared, np.uint8)
+        starts = np.array([own.allocate(nothing, False, True) for _ in range(grid)])
         # each with where its addresses begin
-        self._memories = {"global": (memory, 0), "shared": (shared, np.array(starts)[program])}
+        self._memories = {"global": (memory, 0), "shared": (own, starts[program])}
         self._now = 1
         self._barrier, self._warp_barrier = np.zeros((2, n), np.int64)
         constants: dict[str, Any] = {
             "%tid.x": self._thread % listing.threads,
             "%ctaid.x": program,
-            "%nctaid.x": n_programs,
+            "%nctaid.x": grid,
             "global_smem": 0,
         }
         self._values = _Registers((name, np.full(n, x, U32)) for name, x in constants.items())
-        self._arguments = dict(zip(listing.parameters, arguments, strict=True))
+        self._arguments = dict(zip(listing.parameters, numbers, strict=True))
         self._steps = [self._decode(x) for x in listing.instructions]
 
     @np.errstate(all="ignore")
@@ -73,9 +67,8 @@ class Machine:
         borders |= {
             i + 1 for i, x in enumerate(instructions) if x.opcode[:3] in ("bra", "ret", "bar")
         }
-        at = np.zeros(len(self._thread), np.int64)
-        waiting = np.zeros(len(self._thread), bool)
-        while (at < end).any() or waiting.any():
+        at, waiting = np.zeros(len(self._thread), np.int64), np.zeros(len(self._thread), bool)
+        while (at < end).any():
             ready = ~waiting & (at < end)
             if not ready.any():
                 self._release(at, waiting)
@@ -118,7 +111,7 @@ class Machine:
         if x.opcode in OPERATIONS and "{" not in x.operands[0] + x.operands[1]:
             return self._compute(x)
         match name, *modifiers:
-            case "bra" | "ret", *uniform if uniform in ([], ["uni"]):
+            case ("bra" | "ret",) | ("bra", "uni"):
                 return lambda mask: None
             case "bar", "sync" if x.operands == ("0",):
                 return lambda mask: None
@@ -129,10 +122,12 @@ class Machine:
             case "ld", "param", _:
                 value = np.array([self._arguments[x.operands[1].strip("[]")]], U64)
                 return partial(self._write, x.operands[0], value)
-            case "ld" | "st", "global" | "shared", *vector, kind if vector in ([], ["v2"], ["v4"]):
+            case "ld" | "st", "global" | "shared", *vector, "b8" | "b16" | "b32" | "b64" if (
+                vector in ([], ["v2"], ["v4"])
+            ):
                 access = self._load if name == "ld" else self._store
-                size = TYPES[kind].itemsize * int(vector[0][1] if vector else 1)
-                return access(x, modifiers[0], TYPES[kind], size, self._one_place)
+                kind, n = TYPES[modifiers[-1]], int(vector[0][1] if vector else 1)
+                return access(x, modifiers[0], kind, n * kind.itemsize, self._one_place)
             case "ldmatrix" | "stmatrix", "sync", "aligned", "m8n8", _, *trans, "shared", "b16" if (
                 trans in ([], ["trans"])
             ):
@@ -170,9 +165,8 @@ class Machine:
 
     def _columns(self, operand: str, kind: Any) -> Callable[[], Array]:
         """The bytes of {a, b} or a, one after the other: [thread, byte]"""
-        reads = [self._reader(x, kind) for x in _listed(operand)]
-        shape = self._thread.shape
-        return lambda: np.stack([np.broadcast_to(read(), shape) for read in reads], 1).view("u1")
+        reads, n = [self._reader(x, kind) for x in _listed(operand)], len(self._thread)
+        return lambda: np.stack([np.broadcast_to(read(), n) for read in reads], 1).view("u1")
 
     def _write_columns(self, operand: str, data: Array, mask: Array) -> None:
         names = _listed(operand)
@@ -228,8 +222,7 @@ class Machine:
         return places
 
     def _load(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
-        memory = self._memories[space][0]
-        n = len(_listed(x.operands[0]))
+        memory, n = self._memories[space][0], len(_listed(x.operands[0]))
         where = places(x.operands[1], space, n)
 
         def load(mask: Array) -> None:
@@ -242,8 +235,7 @@ class Machine:
         return load
 
     def _store(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
-        memory = self._memories[space][0]
-        read = self._columns(x.operands[1], kind)
+        memory, read = self._memories[space][0], self._columns(x.operands[1], kind)
         where = places(x.operands[0], space, len(_listed(x.operands[1])))
 
         def store(mask: Array) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from tests.ptx.arithmetic import Array
+
 GAP = 512  # bytes between allocations, to which nobody may go; their alignment
-_NEVER = -1
+_NOBODY = -1
 
 
 class Fault(Exception):  # noqa: N818 (the kernel's, not the emulator's)
@@ -31,12 +30,13 @@ class Threads:
     warp_barrier: Array
 
     def after(self, others: Array, times: Array) -> Array:
-        """Whether what the others did at these times is ordered before; what a thread did itself always is."""
+        """Whether what others did at these times is ordered before, as is what a thread did itself, and nobody."""
         me = self.numbers[:, None]
         same_program = others // self.per_program == me // self.per_program
         same_warp = others // 32 == me // 32
         return (
             (others == me)
+            | (others == _NOBODY)
             | (same_program & (times < self.barrier[:, None]))
             | (same_warp & (times < self.warp_barrier[:, None]))
         )
@@ -49,12 +49,12 @@ class Memory:
         self.writable = np.zeros(size, bool)
         self.written = np.zeros(size, bool)
         self._top = 0
-        self._writer = np.full(size, _NEVER)
-        self._write_time = np.full(size, _NEVER)
+        self._writer = np.full(size, _NOBODY)
+        self._write_time = np.zeros(size, np.int64)
         # of the threads that read since their last order the ends of the range that holds them all
-        self._lowest = np.full(size, _NEVER)
-        self._highest = np.full(size, _NEVER)
-        self._read_time = np.full(size, _NEVER)
+        self._lowest = np.full(size, _NOBODY)
+        self._highest = np.full(size, _NOBODY)
+        self._read_time = np.zeros(size, np.int64)
 
     def allocate(self, data: Array, written: Array | bool, writable: bool, offset: int = 0) -> int:
         """The address, `offset` bytes after a multiple of 512."""
@@ -70,15 +70,13 @@ class Memory:
         places = self._places(addresses, size, self.readable)
         if not self.written[places].all():
             raise Fault("reads what nobody has written")
-        writer = self._writer[places]
-        if not (threads.after(writer, self._write_time[places]) | (writer == _NEVER)).all():
+        if not threads.after(self._writer[places], self._write_time[places]).all():
             raise Race("reads what another thread writes")
         me = threads.numbers[:, None]
-        forgotten = threads.after(self._lowest[places], self._read_time[places])
-        forgotten &= threads.after(self._highest[places], self._read_time[places])
-        forgotten |= self._lowest[places] == _NEVER
-        lowest = np.where(forgotten, me, np.minimum(self._lowest[places], me))
-        highest = np.where(forgotten, me, np.maximum(self._highest[places], me))
+        ends = self._lowest[places], self._highest[places]
+        forgotten = np.all([threads.after(x, self._read_time[places]) for x in ends], axis=0)
+        lowest = np.where(forgotten, me, np.minimum(ends[0], me))
+        highest = np.where(forgotten, me, np.maximum(ends[1], me))
         # of the threads of this access, which ascend, the last assignment to a byte stays
         self._lowest[places[::-1]] = lowest[::-1]
         self._highest[places] = highest
@@ -89,10 +87,9 @@ class Memory:
         """data: [thread, byte]"""
         places = self._places(addresses, data.shape[1], self.writable)
         for reader in (self._lowest[places], self._highest[places]):
-            if not (threads.after(reader, self._read_time[places]) | (reader == _NEVER)).all():
+            if not threads.after(reader, self._read_time[places]).all():
                 raise Race("writes what another thread reads")
-        writer = self._writer[places]
-        ordered = threads.after(writer, self._write_time[places]) | (writer == _NEVER)
+        ordered = threads.after(self._writer[places], self._write_time[places])
         if not (ordered | (self.bytes[places] == data)).all():
             raise Race("writes another value than another thread")
         self.bytes[places] = data

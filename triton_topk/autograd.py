@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from triton_topk import batches, ops
-from triton_topk.backends import concerns_kernels_only
+from triton_topk.backends import concerns_kernels_only, kernels
 from triton_topk.differentiable import pull_back_gradient
 from triton_topk.labels import sum_of_weights
 from triton_topk.parameters import Loss
@@ -27,11 +28,11 @@ _ops = torch.ops.triton_topk
 _NO_GRADIENTS = (None,) * 6  # of all inputs but the scores
 
 
-def _run(suffix: str, name: str, loss: Loss, scores: Tensor, *tensors: Tensor | None) -> Any:
+def _run(suffix: str, name: str, loss: Loss, *tensors: Tensor | None) -> Any:
     """What the operator `name + suffix` computes, by way of it where somebody has a say in that."""
-    if concerns_kernels_only(scores):
-        return ops.FUNCTIONS[suffix](loss, scores, *tensors)
-    return getattr(_ops, name + suffix)(scores, *tensors, *loss)
+    if concerns_kernels_only(*tensors):
+        return ops.FUNCTIONS[suffix](loss, *tensors)
+    return getattr(_ops, name + suffix)(*tensors, *loss)
 
 
 def _is_observed() -> bool:
@@ -62,12 +63,12 @@ class _Sum(torch.autograd.Function):
         # The stored gradient is given away, so a second backward has to compute its own, and so has
         # each of a batch of backwards; and it has no history, which create_graph asks for.
         gradient, ctx.gradient = ctx.gradient, None
-        batched = torch._C._functorch.is_legacy_batchedtensor(upstream)
+        batched = is_legacy_batchedtensor(upstream)
         if gradient is None or torch.is_grad_enabled() or batched:
             of_losses = upstream.expand(ctx.saved_tensors[1].shape)
             gradient = _Gradient.apply(*ctx.saved_tensors, of_losses, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
-        elif concerns_kernels_only(gradient):
-            ops.scale_(gradient, upstream)
+        elif concerns_kernels_only(gradient, upstream):
+            kernels().scale_(gradient, upstream)
         else:
             _ops.scale_(gradient, upstream)
         return gradient, *_NO_GRADIENTS
@@ -145,7 +146,7 @@ def apply(
 ) -> tuple[Tensor, Tensor | None]:
     """The losses (N,) of scores (N, C), or their reduction, differentiable in the scores; and the hits (N, 2)."""
     # There is no formula for tangents, which would be dropped without a word.
-    if forward_ad.unpack_dual(scores).tangent is not None:
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(scores).tangent is not None:
         raise NotImplementedError(f"{name} has no forward-mode derivative")
     if reduction == "mean" and normalizer is None:
         dtype = accumulation_dtype(scores.dtype)

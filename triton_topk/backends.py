@@ -9,12 +9,14 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.nn import Parameter
 
 from triton_topk.parameters import HardSVM, Loss, Lq
 
 FUSED_MAX_K = 16
 FUSED_MAX_DEGREE = 20
+_PLAIN = frozenset((Tensor, Parameter))
 
 
 @cache
@@ -78,17 +80,30 @@ def uses_triton(scores: Tensor, loss: Loss) -> bool:
     return obstacle is None
 
 
-def concerns_kernels_only(tensor: Tensor) -> bool:
-    """Whether a call on this tensor need not be an operator's.
+def concerns_kernels_only(*tensors: Tensor | None) -> bool:
+    """Whether a call on these tensors need not be an operator's.
 
     That costs more than what it calls, and is for who has a say in it: torch.compile, torch.jit.trace, a dispatch mode
-    (fake tensors, a tracer, a counter), a subclass of Tensor, a functorch transform, a device without kernels.
+    (fake tensors, a tracer, a counter), a functorch transform, a device without kernels; and for a tensor whose values
+    are not those in its memory, where a kernel would read them: a subclass of Tensor, a view that negates, zeros and
+    batches of `is_grads_batched`, which have no memory.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
-        and type(tensor) in (Tensor, Parameter)
-        and obstacle_to_triton(tensor) is None
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-    )
+    first = tensors[0]
+    assert first is not None
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or obstacle_to_triton(first) is not None
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return False
+    for tensor in tensors:
+        if tensor is not None and (
+            type(tensor) not in _PLAIN
+            or tensor.is_neg()
+            or tensor._is_zerotensor()
+            or is_legacy_batchedtensor(tensor)
+        ):
+            return False
+    return True

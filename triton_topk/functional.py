@@ -484,8 +484,6 @@ def _apply(
     loss: Loss,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     rows = as_rows(scores)
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
     of_rows = labels if labels.dim() == 1 else labels.reshape(-1)
     out, hits = autograd.apply(
         name,

@@ -154,18 +154,158 @@ def test_a_trace_of_jit_holds_operators(batch: tuple[Tensor, Tensor, Tensor]) ->
     torch.testing.assert_close(traced(2 * scores), triton_topk.lq_loss(2 * scores, labels))
 
 
+class _Logged(Tensor):
+    names: list[str] = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.names.append(str(func))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("argument", ["scores", "labels", "weight"])
 def test_a_subclass_of_tensor_goes_through_the_operators(
+    argument: str, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    given = dict(zip(("scores", "labels", "weight"), batch, strict=True))
+    expected = triton_topk.lq_loss(**given)
+    _Logged.names.clear()
+    given[argument] = given[argument].as_subclass(_Logged)
+    found = triton_topk.lq_loss(**given)
+    assert any("lq_loss" in name for name in _Logged.names)
+    assert found == expected
+
+
+@pytest.mark.parametrize("backend", ["eager", "triton"])
+def test_operators_take_scores_of_any_stride(
+    backend: str, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    scores, labels, _ = batch
+    options = labels, None, None, None, *LQ._replace(backend=backend)
+    expected = torch.ops.triton_topk.lq_loss_with_gradient(scores, *options)
+    for laid_out in (scores.t().contiguous().t(), torch.stack([scores, -scores], 2)[:, :, 0]):
+        assert laid_out.stride(1) != 1
+        found = torch.ops.triton_topk.lq_loss_with_gradient(laid_out, *options)
+        assert all(map(torch.equal, found, expected))
+
+
+# A tensor's values are not always those in its memory.
+
+
+def negated_twice(tensor: Tensor) -> Tensor:
+    """The same values, as a view of their negatives."""
+    out = torch._neg_view(-tensor)
+    assert out.is_neg()
+    return out
+
+
+def zeros_without_memory(tensor: Tensor) -> Tensor:
+    out = torch._efficientzerotensor(tensor.shape, dtype=tensor.dtype)
+    assert out._is_zerotensor()
+    return out
+
+
+LAZY = {"negative": negated_twice, "zeros": zeros_without_memory}
+every_backend = pytest.mark.parametrize("backend", ["eager", "triton"])
+
+
+@every_backend
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("argument", ["scores", "labels", "weight", "margin", "normalizer"])
+def test_a_tensor_that_does_not_hold_its_values(
+    argument: str,
+    requires_grad: bool,
+    kind: str,
+    backend: str,
     batch: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    class Logged(Tensor):
-        names: list[str] = []  # noqa: RUF012
+    scores, labels, weight = batch
+    given = {
+        "scores": scores,
+        "labels": labels,
+        "weight": weight,
+        "margin": weight.flip(0),
+        "normalizer": torch.tensor(3.0),
+    }
+    lazy = LAZY[kind](given[argument])
+    found = []
+    for x in (lazy, lazy + torch.zeros_like(given[argument])):
+        arguments = given | {argument: x}
+        leaf = arguments["scores"].detach().requires_grad_(requires_grad)
+        arguments["scores"] = leaf
+        out = triton_topk.smooth_svm(**arguments, k=3, backend=backend)
+        if requires_grad:
+            out.backward()
+        found.append((out.detach(), leaf.grad))
+    torch.testing.assert_close(*found, rtol=0, atol=0, equal_nan=True)
 
-        @classmethod
-        def __torch_function__(cls, func, types, args=(), kwargs=None):
-            cls.names.append(str(func))
-            return super().__torch_function__(func, types, args, kwargs or {})
 
+@every_backend
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_an_upstream_gradient_that_does_not_hold_its_values(
+    reduction: str, kind: str, backend: str, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    scores, labels, weight = batch
+
+    def gradient(upstream: Tensor) -> Tensor:
+        leaf = scores.clone().requires_grad_()
+        out = triton_topk.lq_loss(leaf, labels, reduction=reduction, backend=backend)
+        return torch.autograd.grad(out, leaf, upstream)[0]
+
+    upstream = torch.tensor(-2.0) if reduction == "sum" else weight[:6]
+    lazy = LAZY[kind](upstream)
+    assert torch.equal(gradient(lazy), gradient(lazy + torch.zeros_like(upstream)))
+
+
+@every_backend
+def test_parts_of_complex_numbers(backend: str, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    parts, labels, _ = batch
+    found = []
+    for minus_imaginary in (lambda z: z.conj().imag, lambda z: -z.imag):
+        z = torch.complex(parts.flip(0), parts).requires_grad_()
+        scores = minus_imaginary(z)
+        losses = triton_topk.lq_loss(scores, labels, reduction="none", backend=backend)
+        # the upstream gradient is a view of such a number, too
+        minus_imaginary(torch.complex(losses, losses)).sum().backward()
+        found.append(z.grad)
+    assert torch.equal(*found)
+
+
+@every_backend
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # its loop
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_a_batch_of_upstream_gradients(
+    reduction: str, backend: str, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
     scores, labels, _ = batch
-    found = triton_topk.lq_loss(scores.as_subclass(Logged), labels)
-    assert any("lq_loss" in name for name in Logged.names)
-    assert found == triton_topk.lq_loss(scores, labels)
+    leaf = scores.clone().requires_grad_()
+    out = triton_topk.lq_loss(leaf, labels, reduction=reduction, backend=backend)
+    upstream = torch.randn(3, *out.shape)
+    (found,) = torch.autograd.grad(out, leaf, upstream, retain_graph=True, is_grads_batched=True)
+    for i in range(3):
+        (expected,) = torch.autograd.grad(out, leaf, upstream[i], retain_graph=True)
+        torch.testing.assert_close(found[i], expected)
+
+
+@every_backend
+def test_operators_given_tensors_that_do_not_hold_their_values(
+    backend: str, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    operators, (scores, labels, weight) = torch.ops.triton_topk, batch
+    plain = scores, labels, weight, weight.expand(6, 20), torch.tensor(3.0)
+    lazy = tuple(map(negated_twice, plain))
+    loss = LQ._replace(backend=backend)
+    for name in ("lq_loss", "lq_loss_with_gradient"):
+        operator = getattr(operators, name)
+        for found, expected in zip(operator(*lazy, *loss), operator(*plain, *loss), strict=True):
+            assert torch.equal(found, expected)
+    upstream = weight[:6]
+    assert torch.equal(
+        operators.lq_loss_gradient(*lazy, negated_twice(upstream), *loss),
+        operators.lq_loss_gradient(*plain, upstream, *loss),
+    )
+    gradient = scores.clone()
+    operators.scale_(gradient, negated_twice(torch.tensor(-2.0)))
+    assert torch.equal(gradient, -2 * scores)

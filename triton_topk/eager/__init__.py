@@ -54,7 +54,7 @@ def run(
         # Fresh memory costs more than filling it, and the gradient is written when the scores have been read.
         others = out.copy_(scores)
     else:
-        others = scores.to(dtype, copy=True)
+        others = scores.to(dtype, copy=True, memory_format=torch.contiguous_format)
     rows, factor = prepare(
         n,
         others,

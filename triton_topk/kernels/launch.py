@@ -51,12 +51,14 @@ def run(
 ) -> None:
     """Fill `losses` (N,), `hits` (N, 2) and `gradient` (N, C), each of which may be None.
 
-    scores: (N, C), columns adjacent.  margins: (N, C), any strides.  The losses are divided by the normalizer; the
-    gradient is that of sum_i losses_i upstream_i.
+    scores, margins: (N, C), any strides.  The losses are divided by the normalizer; the gradient is that of
+    sum_i losses_i upstream_i.
     """
     n_rows, n = scores.shape
     if n_rows == 0:
         return
+    if scores.stride(1) != 1:
+        scores = scores.contiguous()
     stride = scores.stride(0)
     aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
     plan = _plan(loss, n, scores.dtype, aligned, config)

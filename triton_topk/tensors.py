@@ -63,7 +63,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
         raise ValueError("scores must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
     n_classes = shape[min(1, len(shape) - 1)]
     expected = () if len(shape) == 1 else (shape[0], *shape[2:])
-    if labels.shape != expected:
+    if not _has_shape(labels, expected):
         raise ValueError(
             f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
             f"got {tuple(labels.shape)}{_cause(shape, labels.shape)}"
@@ -72,6 +72,20 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
     if n_classes == 0:
         raise ValueError(f"scores must have at least one class, got shape {tuple(shape)}")
     return n_classes
+
+
+def _has_shape(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Of sizes that are known only when a compiled graph runs, it is checked then."""
+    if not torch.compiler.is_compiling():
+        return tensor.shape == shape
+    from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+    sizes = list(zip(tensor.shape, shape, strict=False))
+    if tensor.dim() != len(shape) or any(guard_or_false(a != b) for a, b in sizes):
+        return False
+    for size, expected in sizes:
+        torch._check(size == expected)
+    return True
 
 
 def _cause(of_scores: torch.Size, of_labels: torch.Size) -> str:
@@ -84,7 +98,7 @@ def _cause(of_scores: torch.Size, of_labels: torch.Size) -> str:
 
 
 def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
-    if tuple(weight.shape) != (n_classes,):
+    if not _has_shape(weight, (n_classes,)):
         raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
     _check_device("weight", weight, scores)
 
@@ -93,8 +107,7 @@ def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
     of_samples = tuple(
         1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
     )
-    # one by one, since torch.compile does not look into a tuple of shapes for one with symbols
-    if not any(margin.shape == shape for shape in ((), (n_classes,), of_samples)):
+    if not any(_has_shape(margin, shape) for shape in ((), (n_classes,), of_samples)):
         raise ValueError(
             f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
             f"a margin per sample, got {tuple(margin.shape)}"

@@ -56,6 +56,25 @@ def test_same_numbers_for_any_batch(loss: Loss, reduction: str, strict: bool) ->
         exactly_equal(program.module()(*batch(n_rows)), model(*batch(n_rows)))
 
 
+class OfLabelled(Evaluation):
+    """An evaluation of the rows that have a label."""
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        labelled = labels != -100
+        return super().forward(x[labelled], labels[labelled])
+
+
+@pytest.mark.exhaustive(one_in=2)
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("strict", [False, True])
+def test_rows_chosen_in_the_graph(loss: Loss, reduction: str, strict: bool) -> None:
+    model = OfLabelled(loss, reduction)
+    program = exported(model, strict)
+    for x, labels in (batch(4), batch(7), (batch(3)[0], torch.full((3,), -100))):
+        exactly_equal(program.module()(x, labels), model(x, labels), equal_nan=True)
+
+
 @every_loss
 def test_saved_and_loaded(loss: Loss) -> None:
     model = Evaluation(loss, "mean")

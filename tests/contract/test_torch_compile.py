@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -126,3 +128,73 @@ def test_segmentation():
         function(leaf, labels).backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+# Batches of a size that is known only when the graph runs
+
+WEIGHT = torch.linspace(0.5, 2, 11)
+OPTIONS_OF_EACH: dict[str, dict[str, Any]] = {
+    "none": {"reduction": "none"},
+    "mean": {},
+    "weighted mean": {"weight": WEIGHT},
+    "sum": {"reduction": "sum", "weight": WEIGHT},
+    "number": {"normalizer": 7.0},
+    "tensor": {"normalizer": torch.tensor(7), "weight": WEIGHT},
+}
+# among them an empty batch, and one of ignored rows
+MASKS = [torch.tensor(x).bool() for x in ([1, 1, 0, 1, 0, 1], [0] * 6, [0, 1] + [0] * 4, [1] * 6)]
+every_loss = each([SMOOTH_SVM, *OTHERS])
+every_option = pytest.mark.parametrize("options", OPTIONS_OF_EACH)
+
+
+def rows_of_samples() -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, labels and margins."""
+    labels = torch.tensor([3, -100, 10, 0, 7, 7])
+    return random_scores(6, 11), labels, torch.linspace(0, 2, 6)[:, None]
+
+
+def same_gradients(
+    compiled: Callable[..., Tensor], plain: Callable[..., Tensor], scores: Tensor, *args: Tensor
+) -> None:
+    results = []
+    for function in (compiled, plain):
+        leaf = scores.clone().requires_grad_()
+        found = function(leaf, *args)
+        found.sum().backward()
+        results.append((found.detach(), leaf.grad))
+    torch.testing.assert_close(*results, equal_nan=True)
+
+
+def of_batch(loss: Loss, options: str, scores: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+    given = {} if loss.name == "lq_loss" else {"margin": margins}
+    return loss(scores, labels, **given, **OPTIONS_OF_EACH[options])
+
+
+@pytest.mark.exhaustive(one_in=2)
+@every_loss
+@every_option
+def test_rows_chosen_in_the_graph(loss, options):
+    def of_chosen(scores: Tensor, labels: Tensor, margins: Tensor, mask: Tensor) -> Tensor:
+        return of_batch(loss, options, scores[mask], labels[mask], margins[mask])
+
+    compiled = torch.compile(of_chosen, fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        for mask in MASKS:
+            same_gradients(compiled, of_chosen, *rows_of_samples(), mask)
+
+
+@pytest.mark.exhaustive(one_in=2)
+@every_loss
+@every_option
+def test_batches_marked_unbacked(loss, options):
+    compiled = torch.compile(of_batch, fullgraph=True, backend="aot_eager")
+
+    def marked(*batch: Tensor) -> Tensor:
+        for tensor in batch:
+            torch._dynamo.decorators.mark_unbacked(tensor, 0)
+        return compiled(loss, options, *batch)
+
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for n_rows in (6, 3, 1, 0):
+            batch = (tensor[:n_rows].clone() for tensor in rows_of_samples())
+            same_gradients(marked, partial(of_batch, loss, options), *batch)

@@ -198,6 +198,14 @@ def test_indices_of_every_integer_dtype(dtype: torch.dtype) -> None:
     assert loss.kept.tolist() == [i != 3 for i in range(10)]
 
 
+def test_a_label_beyond_int64_is_not_ignored() -> None:
+    # the bits of -100
+    labels = torch.tensor([0, 2**64 - 100], dtype=torch.uint64)
+    for loss in (loss_of(), loss_of().eval()):
+        with pytest.raises(IndexError, match=r"labels must be in \[0, 2\)"):
+            loss(scores_of([0.5, 0.5]), labels, torch.tensor([0, 1]))
+
+
 def test_more_dimensions_and_a_single_row() -> None:
     torch.manual_seed(0)
     scores, labels = torch.randn(2, 3, 4), torch.randint(3, (2, 4))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from triton_topk import arguments, autograd
 from triton_topk.keywords import explained
+from triton_topk.labels import class_indices
 from triton_topk.options import (
     Backend,
     Gradient,
@@ -488,8 +489,7 @@ def _apply(
     out, hits = autograd.apply(
         name,
         rows,
-        # Narrow and unsigned integers cannot be compared with every C and ignore_index.
-        of_rows.long(),
+        class_indices(of_rows, loss.ignore_index),
         weight,
         None if margin is None else margins_of_rows(margin, scores, rows),
         None if normalizer is None else normalizer_of(normalizer, scores),

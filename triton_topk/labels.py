@@ -7,6 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_LARGEST = 2**63 - 1
+
+
+def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
+    """The labels as int64, which can be compared with every number of classes and every ignore_index.
+
+    Of uint64 there are labels that int64 does not hold: they become a number that is no class and not ignored.
+    """
+    if labels.dtype == torch.int64:
+        return labels
+    indices = labels.long()
+    if labels.dtype == torch.uint64:
+        indices = indices.masked_fill(indices < 0, _LARGEST - (ignore_index == _LARGEST))
+    return indices
+
 
 class Labelled(NamedTuple):
     """Rows (..., N)."""

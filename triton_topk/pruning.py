@@ -10,7 +10,7 @@ from torch import Tensor
 
 from triton_topk import arguments, functional, tensors
 from triton_topk.keywords import explained
-from triton_topk.labels import sum_of_weights
+from triton_topk.labels import class_indices, sum_of_weights
 from triton_topk.module import LossModule
 from triton_topk.options import Backend, Reduction
 
@@ -151,7 +151,7 @@ class TruncatedLqLoss(LossModule):
             raise RuntimeError("prune was called: call synchronize on every rank before training")
         kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape) > 0.5
         # As an ignored row a pruned one counts for nothing, whatever its scores are.
-        labels = labels.long()
+        labels = class_indices(labels, self.ignore_index)
         kept_labels = labels.where(kept, self.ignore_index)
         if self.reduction == "mean" and normalizer is None:
             dtype = tensors.accumulation_dtype(scores.dtype)

@@ -8,6 +8,16 @@ from torch import Tensor
 from triton_topk import arguments
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGER_DTYPES = (
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
 
 
 def check_tensors(
@@ -51,7 +61,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
     _check_floating("scores", scores)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    if labels.dtype not in _INTEGER_DTYPES:
         raise TypeError(
             "labels must be class indices of an integer dtype, not one-hot or probabilities, "
             f"got {labels.dtype}"
@@ -75,7 +85,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
 
 
 def _has_shape(tensor: Tensor, shape: tuple[int, ...]) -> bool:
-    """Of sizes that are known only when a compiled graph runs, it is checked then."""
+    """Whether the tensor has the shape.  Sizes that only a running graph knows are checked when it runs."""
     if not torch.compiler.is_compiling():
         return tensor.shape == shape
     from torch.fx.experimental.symbolic_shapes import guard_or_false

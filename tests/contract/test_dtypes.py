@@ -14,6 +14,8 @@ from losses import (
     random_scores,
 )
 
+from triton_topk.labels import class_indices
+
 INTEGER_DTYPES = (
     torch.int8,
     torch.uint8,
@@ -89,6 +91,39 @@ def test_default_ignore_index_that_the_labels_dtype_cannot_hold(loss):
     scores, labels = random_scores(3, 300), torch.tensor([0, 156, 255])
     expected = loss.with_gradient(scores, labels)
     exactly_equal(loss.with_gradient(scores, labels.to(torch.uint8)), expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGER_DTYPES)
+def test_a_label_is_ignored_where_it_is_the_number_that_ignore_index_is(dtype):
+    """Not where it has the same bits in another integer dtype."""
+    loss, scores = Loss("lq_loss"), random_scores(2, 11)
+    ends = torch.iinfo(dtype)
+    for label in (ends.min, ends.max, ends.max - 99, ends.max // 2 + 1):
+        if label in range(11):
+            continue
+        labels = torch.tensor([4, label], dtype=dtype)
+        for bits in (8, 16, 32, 64):
+            wrapped = (label + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+            for ignore_index in (label, wrapped, label % 2**bits, -100, -1, 2**63 - 1):
+                if not -(2**63) <= ignore_index < 2**63:
+                    continue
+                if ignore_index == label:
+                    found = loss(scores, labels, ignore_index=ignore_index)
+                    exactly_equal(found, loss(scores[:1], labels[:1]))
+                else:
+                    with pytest.raises(IndexError, match=rf"^labels .*={ignore_index}, got"):
+                        loss(scores, labels, ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, -1, -(2**63), 2**63 - 1, 0])
+def test_a_label_beyond_int64_is_no_class_and_not_ignored_in_int64(ignore_index):
+    # as on a GPU, where it is no error but a row of NaN
+    labels = torch.tensor([2**64 - 100, 2**64 - 1, 2**63, 3, 2**63 - 1], dtype=torch.uint64)
+    indices = class_indices(labels, ignore_index)
+    assert indices.dtype == torch.int64
+    assert indices[3:].tolist() == [3, 2**63 - 1]
+    assert (indices[:3] >= 2**62).all()
+    assert (indices[:3] != ignore_index).all()
 
 
 # Mixed precision

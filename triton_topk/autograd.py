@@ -38,11 +38,12 @@ def _run(suffix: str, name: str, loss: Loss, *tensors: Tensor | None) -> Any:
 def _is_observed() -> bool:
     """Whether a gradient that is kept between forward and backward would be in the way.
 
-    A transform of torch.func is given what has been recorded; and who packs saved tensors, as activation
-    checkpointing does, wants none of the size of the scores.
+    A transform of torch.func and forward mode are given what has been recorded; and who packs saved tensors, as
+    activation checkpointing does, wants none of the size of the scores.
     """
     return (
         torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
         or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
     )
 
@@ -61,10 +62,10 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         # The stored gradient is given away, so a second backward has to compute its own, and so has
-        # each of a batch of backwards; and it has no history, which create_graph asks for.
+        # each of a batch of backwards; and it has no history, which create_graph asks for, and no tangent.
         gradient, ctx.gradient = ctx.gradient, None
         batched = is_legacy_batchedtensor(upstream)
-        if gradient is None or torch.is_grad_enabled() or batched:
+        if gradient is None or torch.is_grad_enabled() or batched or forward_ad._current_level >= 0:
             of_losses = upstream.expand(ctx.saved_tensors[1].shape)
             gradient = _Gradient.apply(*ctx.saved_tensors, of_losses, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
         elif concerns_kernels_only(gradient, upstream):
@@ -72,6 +73,31 @@ class _Sum(torch.autograd.Function):
         else:
             _ops.scale_(gradient, upstream)
         return gradient, *_NO_GRADIENTS
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...]) -> None:
+    """Keep the inputs for the derivatives."""
+    *tensors, ctx.name, ctx.loss = inputs
+    ctx.save_for_backward(*tensors)
+    if forward_ad._current_level >= 0:
+        ctx.save_for_forward(*tensors)
+        # so that an argument without a tangent has None
+        ctx.set_materialize_grads(False)
+
+
+def _check_tangents(name: str, weight: Any, margin: Any, normalizer: Any) -> None:
+    """An error where a tangent would be dropped."""
+    tangents = {"weight": weight, "margin": margin, "normalizer": normalizer}
+    for argument, tangent in tangents.items():
+        if tangent is not None:
+            raise NotImplementedError(
+                f"{argument} must have no tangent: {name} has a forward-mode derivative in scores only"
+            )
+    if torch._functorch.eager_transforms.JVP_NESTING > 1:
+        raise NotImplementedError(
+            f"{name} has no forward-mode derivative of a forward-mode derivative: "
+            "take one of them in reverse mode, as in jacfwd(jacrev(f))"
+        )
 
 
 class _Losses(torch.autograd.Function):
@@ -86,13 +112,25 @@ class _Losses(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.name, ctx.loss = inputs
-        ctx.save_for_backward(*tensors)
+        _set_up(ctx, inputs)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, *_NO_GRADIENTS
         gradient = _Gradient.apply(*ctx.saved_tensors, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
         return gradient, *_NO_GRADIENTS
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
+        scores = tangents[0]
+        _check_tangents(ctx.name, *tangents[2:5])
+        tensors = ctx.saved_tensors
+        upstream = scores.new_ones(tensors[1].shape, dtype=accumulation_dtype(scores.dtype))
+        gradient = _Gradient.apply(*tensors, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
+        # what has no gradient, as a masked class, counts for nothing whatever its tangent is
+        products = torch.where(gradient == 0, 0, gradient * scores.to(upstream.dtype))
+        return products.sum(1), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -116,13 +154,27 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.name, ctx.loss = inputs
-        ctx.save_for_backward(*tensors)
+        _set_up(ctx, inputs)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, *_NO_GRADIENTS, None
         of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
         return of_scores, None, None, None, None, of_upstream, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        scores, upstream = tangents[0], tangents[5]
+        _check_tangents(ctx.name, *tangents[2:5])
+        tensors = ctx.saved_tensors
+        out: Any = 0
+        if scores is not None:
+            # the Hessian times a vector, which is the vector times the Hessian
+            out, _ = pull_back_gradient(scores, ctx.loss, *tensors)
+        if upstream is not None:
+            out = out + _Gradient.apply(*tensors[:-1], upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
+        return out
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
@@ -145,9 +197,6 @@ def apply(
     loss: Loss,
 ) -> tuple[Tensor, Tensor | None]:
     """The losses (N,) of scores (N, C), or their reduction, differentiable in the scores; and the hits (N, 2)."""
-    # There is no formula for tangents, which would be dropped without a word.
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(scores).tangent is not None:
-        raise NotImplementedError(f"{name} has no forward-mode derivative")
     if reduction == "mean" and normalizer is None:
         dtype = accumulation_dtype(scores.dtype)
         normalizer = sum_of_weights(labels, weight, dtype, loss.ignore_index)

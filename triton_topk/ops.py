@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from triton_topk import eager
 from triton_topk.backends import kernels, obstacle_to_triton, uses_triton
@@ -133,6 +134,11 @@ def _of_operator(
     """The function of a loss with an operator's arguments, and outputs that are all tensors."""
 
     def operator(*args: Any) -> Any:
+        # PyTorch would drop tangents without a word.  The losses turn forward mode off when they call an operator.
+        if forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled():
+            raise NotImplementedError(
+                "operators of triton_topk, and compiled losses, have no forward-mode derivative"
+            )
         out = function(parameters(*args[n_tensors:]), *args[:n_tensors])
         if isinstance(out, Tensor):
             return out

@@ -223,16 +223,6 @@ def test_several_losses_of_the_same_scores():
     torch.testing.assert_close(scores.grad, sum(gradients))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.func's own
-@every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_no_forward_mode_derivative(loss, reduction):
-    scores, labels = random_scores(5, 11), random_labels(5, n=11)
-    # an error, not a tangent of zero
-    with pytest.raises(NotImplementedError, match="forward-mode"):
-        torch.func.jvp(lambda s: loss(s, labels, reduction=reduction), (scores,), (scores,))
-
-
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

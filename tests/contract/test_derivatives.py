@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from losses import REDUCTIONS, Loss, each, every_loss, one_of_each, random_labels, random_scores
 from torch import Tensor
-from torch.func import grad, jacfwd, jacrev, vjp, vmap
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 # torch.func's own
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -196,8 +199,196 @@ def test_hessian(loss: Loss) -> None:
     torch.testing.assert_close(jacrev(jacrev(of_scores))(scores), expected)
 
 
+@each([Loss("smooth_svm", k=3), Loss("lq_loss")])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_where_nothing_comes_back_nothing_is_handed_on(loss: Loss, reduction: str) -> None:
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, _: Tensor) -> None:
+            return None
+
+    scores = scores_in_float64().requires_grad_()
+    for level in (nullcontext(), forward_ad.dual_level()):
+        with level:
+            found = loss(scores, LABELS, reduction=reduction)
+            (gradient,) = torch.autograd.grad(found.sum(), scores, create_graph=True)
+            for stopped in (Stop.apply(found), Stop.apply(gradient)):
+                (nothing,) = torch.autograd.grad(stopped.sum(), scores, allow_unused=True)
+                assert nothing is None or not nothing.any()
+
+
+# Forward mode
+
+
+@each(TWICE)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_forward_mode(loss: Loss, reduction: str) -> None:
+    """By finite differences, and so of the gradient."""
+
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, reduction=reduction, **OPTIONS)
+
+    scores = scores_in_float64().requires_grad_()
+    assert torch.autograd.gradcheck(
+        of_scores,
+        scores,
+        check_forward_ad=True,
+        check_batched_forward_grad=True,
+        check_undefined_grad=False,
+    )
+    assert torch.autograd.gradgradcheck(of_scores, scores, check_fwd_over_rev=True)
+
+
 @every_loss
-def test_no_forward_mode_in_a_batch(loss: Loss) -> None:
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_transforms_of_forward_mode(loss: Loss, reduction: str) -> None:
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, reduction=reduction, **OPTIONS)
+
+    scores = scores_in_float64()
+    torch.testing.assert_close(jacfwd(of_scores)(scores), jacrev(of_scores)(scores))
+    expected = jacrev(jacrev(of_scores))(scores)
+    torch.testing.assert_close(hessian(of_scores)(scores), expected)
+    torch.testing.assert_close(jacrev(jacfwd(of_scores))(scores), expected)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_vmap_of_tangents(loss: Loss, reduction: str) -> None:
+    def of_batch(scores: Tensor, labels: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(lambda s: loss(s, labels, reduction=reduction), (scores,), (tangent,))
+
+    batches = random_scores(3, N, C), random_labels(3, N, n=C), random_scores(3, N, C, seed=1)
+    found = vmap(of_batch)(*batches)
+    for i, batch in enumerate(zip(*batches, strict=True)):
+        torch.testing.assert_close(tuple(x[i] for x in found), of_batch(*batch))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_forward_mode_in_other_dtypes(loss: Loss, dtype: torch.dtype) -> None:
+    scores, tangent = random_scores(N, C, dtype=dtype), random_scores(N, C, dtype=dtype, seed=1)
+
+    def hits_and_losses(scores: Tensor) -> tuple[Tensor, Tensor]:
+        found, hits = loss(scores, LABELS, reduction="none", return_topk_hits=True)
+        return hits.topk, found
+
+    (hits, found), (_, of_losses) = jvp(hits_and_losses, (scores,), (tangent,))
+    assert of_losses.dtype == torch.float32
+    torch.testing.assert_close((hits, found), hits_and_losses(scores))
+    _, (_, expected) = jvp(hits_and_losses, (scores.double(),), (tangent.double(),))
+    tolerance = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(of_losses.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@every_loss
+def test_tangents_where_scores_are_special(loss: Loss) -> None:
+    scores, tangent = scores_in_float64(), random_scores(N, C, dtype=torch.float64, seed=1)
+    scores[0, 3:6] = -math.inf
+    scores[1] = math.nan  # its label is ignored
+    scores[2, 1] = math.nan
+
+    def losses(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, reduction="none")
+
+    expected = jvp(losses, (scores,), (tangent,))[1]
+    assert expected[1] == 0
+    assert expected.isnan().tolist() == [False, False, True, False]
+    # of what counts for nothing the tangent does, too
+    tangent[0, 3:6] = math.nan
+    tangent[1] = math.inf
+    found = jvp(losses, (scores,), (tangent,))[1]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_an_upstream_gradient_with_a_tangent(loss: Loss, reduction: str) -> None:
+    scores = scores_in_float64().requires_grad_()
+    found = loss(scores, LABELS, reduction=reduction)
+    ones = torch.ones_like(found)
+    with forward_ad.dual_level():
+        upstream = forward_ad.make_dual(ones, 3 * ones)
+        (gradient,) = torch.autograd.grad(found, scores, upstream)
+        primal, tangent = forward_ad.unpack_dual(gradient)
+    assert tangent is not None
+    torch.testing.assert_close(tangent, 3 * primal)
+
+
+@pytest.mark.parametrize(
+    ("loss", "argument"),
+    [
+        (loss, argument)
+        for loss in one_of_each(3)
+        for argument in ("weight", "normalizer", "margin")
+        if (loss.name, argument) != ("lq_loss", "margin")
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("of_gradient", [False, True])
+def test_other_arguments_have_no_tangent(loss: Loss, argument: str, of_gradient: bool) -> None:
     # an error, not a tangent of zero
-    with pytest.raises(NotImplementedError, match="forward-mode"):
-        jacfwd(lambda s: loss(s, LABELS))(random_scores(N, C))
+    given = torch.tensor(3.0) if argument == "normalizer" else torch.rand(C)
+
+    def of_argument(x: Tensor) -> Tensor:
+        def of_scores(scores: Tensor) -> Tensor:
+            return loss(scores, LABELS, **{argument: x})
+
+        return (grad(of_scores) if of_gradient else of_scores)(random_scores(N, C))
+
+    with pytest.raises(NotImplementedError, match=f"^{argument} must have no tangent.*{loss.name}"):
+        jvp(of_argument, (given,), (given,))
+
+
+@every_loss
+def test_no_forward_mode_of_forward_mode(loss: Loss) -> None:
+    # PyTorch would say that it is zero
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS)
+
+    with pytest.raises(NotImplementedError, match=rf"^{loss.name} .*jacfwd\(jacrev\(f\)\)"):
+        jacfwd(jacfwd(of_scores))(random_scores(N, C))
+
+
+def test_operators_have_no_forward_mode() -> None:
+    scores, options = random_scores(N, C), (None, None, None, 0.7, None, -100, None, None)
+
+    def losses(scores: Tensor) -> Tensor:
+        return torch.ops.triton_topk.lq_loss(scores, LABELS, *options)[0]
+
+    with pytest.raises(NotImplementedError, match=r"operators .*forward-mode"):
+        jvp(losses, (scores,), (scores,))
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode"):
+        losses(forward_ad.make_dual(scores, scores))
+
+
+@pytest.mark.usefixtures("compiler")
+@each([Loss("smooth_svm", k=3), Loss("lq_loss")])
+def test_forward_mode_is_not_compiled(loss: Loss) -> None:
+    scores, tangent = scores_in_float64(), random_scores(N, C, dtype=torch.float64, seed=1)
+
+    def of_scores(scores: Tensor) -> Tensor:
+        return loss(scores, LABELS)
+
+    def both(scores: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(of_scores, (scores,), (tangent,))
+
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(both, fullgraph=True, backend="aot_eager")(scores)
+    # a graph break is what it takes
+    compiled = torch.compile(both, backend="aot_eager")
+    torch.testing.assert_close(compiled(scores), both(scores))
+
+
+@pytest.mark.usefixtures("compiler")
+@each([Loss("smooth_svm", k=3), Loss("lq_loss")])
+def test_a_compiled_loss_has_no_forward_mode(loss: Loss) -> None:
+    scores = scores_in_float64()
+    graph = torch.compile(lambda s: loss(s, LABELS), fullgraph=True, backend="aot_eager")
+    graph(scores)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode"):
+        graph(forward_ad.make_dual(scores, scores))

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
+from torch.func import grad, hessian, jacrev, jvp, vmap
 
 import triton_topk
 
@@ -57,3 +57,15 @@ def test_jacobian(loss: Loss) -> None:
 
     of_backend = (jacrev(partial(losses, backend)) for backend in ("eager", "triton"))
     torch.testing.assert_close(*(function(random_scores()) for function in of_backend))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_forward_mode(loss: Loss, reduction: str) -> None:
+    def of_scores(backend: str, scores: Tensor) -> Tensor:
+        return loss(scores, LABELS, backend=backend, reduction=reduction)
+
+    scores = random_scores()
+    functions = [partial(of_scores, backend) for backend in ("eager", "triton")]
+    torch.testing.assert_close(*(jvp(f, (scores,), (scores.flip(0),)) for f in functions))
+    torch.testing.assert_close(*(hessian(f)(scores) for f in functions))

@@ -218,7 +218,7 @@ def apply(
     # a number already where the gradient is kept
     if summed and out.dim():
         out = out.sum()
-    if summed and normalizer is not None and (compiling or labels.shape[0] == 0):
+    if summed and normalizer is not None and (recorded or labels.shape[0] == 0):
         # Without a row there is no loss that was divided, by 0 in a mean.  A graph serves any number of rows.
         out = out + 0 / normalizer
     return out, hits

@@ -30,7 +30,10 @@ F16, F32, F64 = (TYPES[name] for name in ("f16", "f32", "f64"))
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
-    """a b + c, rounded once but for one case in 2^40 (2^11 in float64), where extended precision is itself a tie."""
+    """a b + c in extended precision, rounded: once, but for one case in 2^40, where what it held was itself a tie.
+
+    Of float64 numbers a b is rounded to 64 bits before, so that where c cancels it, what is left is off.
+    """
     wide = np.longdouble
     return (a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype)
 
@@ -63,6 +66,11 @@ def _exp2(x: Array) -> Array:
     """Exact for integers, as devices were seen to be."""
     y = np.exp2(x.astype(F64)).astype(F32)
     return np.where(x == np.floor(x), y, _approximate(y, x))
+
+
+def _in_range(x: Array) -> Array:
+    """A divisor beyond 2^126 is taken as infinite."""
+    return np.where(np.abs(x) > 2.0**126, np.copysign(np.float32(np.inf), x), x)
 
 
 def _upper(x: Array) -> Array:
@@ -169,8 +177,9 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
     ("ex2.approx.ftz", "f32", "t t", _flushing(_exp2)),
     ("rsqrt.approx.ftz", "f32", "t t", _flushing(lambda x: _approximate(1 / np.sqrt(x), x))),
     ("rsqrt.approx", "f64", "t t", lambda x: 1 / np.sqrt(x)),
-    ("rcp.approx.ftz", "f64", "t t", lambda x: _upper(1 / _upper(x))),
-    ("div.full div.approx", "f32", "t t t", lambda a, b: _approximate(a / b, a, b)),
+    ("rcp.approx.ftz", "f64", "t t", _flushing(lambda x: _upper(1 / _upper(x)))),
+    ("div.full", "f32", "t t t", lambda a, b: _approximate(a / b, a, b)),
+    ("div.approx", "f32", "t t t", lambda a, b: _approximate(a / _in_range(b), a, b)),
     *((f"setp.{name}", f"{_FLOATS} f16", "pred t t", f) for name, f in _ORDER.items()),
     *((f"setp.{name}", "bf16", "pred t t", partial(_widened, f)) for name, f in _ORDER.items()),
     *((f"setp.{name}", "bf16x2", "pred t t", partial(_of_pairs, f)) for name, f in _ORDER.items()),

@@ -18,12 +18,13 @@ from triton.runtime.driver import driver
 from bench.ahead_of_time import Driver
 from tests.ptx.listing import Listing, parse
 from tests.ptx.machine import Machine
-from tests.ptx.memory import GAP, Memory
+from tests.ptx.memory import Fault, Memory
 from triton_topk.kernels import launch
 from triton_topk.kernels.loss import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
 
 _TARGET = GPUTarget("cuda", 90, 32)
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _OUTPUTS = ("losses", "hits", "gradient", "summaries")
 
 
@@ -69,32 +70,42 @@ class _Kernel:
         listing = _parsed(self._change(compiled.asm["ptx"]))
         given = dict(zip(self.arg_names, arguments, strict=False)) | options
         types = compiled.src.signature.items()
-        taken = {name: given[name] for name, kind in types if kind != "constexpr"}
-        tensors = {name: x for name, x in taken.items() if isinstance(x, Tensor)}
-        memory = Memory(sum(3 * GAP + len(_bytes(x)) for x in tensors.values()))
-        places = {}
+        taken = {name: (given[name], kind) for name, kind in types if kind != "constexpr"}
+        tensors = {name: x for name, (x, _) in taken.items() if isinstance(x, Tensor)}
+        storages = {x.untyped_storage().data_ptr(): _bytes(x) for x in tensors.values()}
+        memory = Memory([len(data) for data in storages.values()])
+        places = {
+            address: memory.allocate(data, address % 16) for address, data in storages.items()
+        }
+        of_outputs = {}
         for name, x in tensors.items():
-            writable = name in _OUTPUTS
-            # the first argument is read, whatever comes of it
-            written = not writable or x is arguments[0]
+            place, covered = places[x.untyped_storage().data_ptr()], _covered(x)
+            memory.readable[place] |= covered
             if name == "summaries" and given["FINISH"]:
-                writable, written = False, self._of_summaries
-            data = _bytes(x)
-            start = memory.allocate(data, written, writable, data.ctypes.data % GAP)
-            places[name] = slice(start, start + len(data))
+                memory.written[place] |= self._of_summaries
+            elif name in _OUTPUTS:
+                memory.writable[place] |= covered
+                of_outputs[name] = place, covered
+            # the first argument is read, whatever comes of it
+            if name not in _OUTPUTS or x is arguments[0]:
+                memory.written[place] |= covered
         numbers = [
-            places[name].start + x.storage_offset() * x.element_size()
-            if name in places
-            else _bits(x)
-            for name, x in taken.items()
+            _bits(x, kind)
+            if name not in tensors
+            else places[x.untyped_storage().data_ptr()].start
+            + x.storage_offset() * x.element_size()
+            for name, (x, kind) in taken.items()
         ]
         # scratch memory that Triton may add, of which there is none
         numbers += [0] * (len(listing.parameters) - len(numbers))
         Machine(listing, numbers, grid[0], memory, compiled.metadata.shared).run()
-        for name, place in places.items():
-            _bytes(tensors[name])[:] = memory.bytes[place]
-        if "summaries" in places:
-            self._of_summaries = memory.written[places["summaries"]]
+        for address, place in places.items():
+            storages[address][:] = memory.bytes[place]
+        for name, (place, covered) in of_outputs.items():
+            if name == "summaries":
+                self._of_summaries = memory.written[place]
+            elif not memory.written[place][covered].all():
+                raise Fault(f"leaves elements of {name} unwritten")
 
 
 def _bytes(x: Tensor) -> Any:
@@ -102,5 +113,18 @@ def _bytes(x: Tensor) -> Any:
     return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage()).numpy()
 
 
-def _bits(x: float) -> int:
-    return int(np.float64(x).view(np.uint64)) if isinstance(x, float) else x % 2**64
+def _covered(x: Tensor) -> Any:
+    """Which bytes of its storage a tensor has."""
+    found = torch.zeros(len(_bytes(x)), dtype=torch.uint8)
+    found.view(_INTEGERS[x.element_size()]).as_strided(
+        x.shape, x.stride(), x.storage_offset()
+    ).fill_(-1)
+    return found.numpy() > 0
+
+
+def _bits(x: float, kind: str) -> int:
+    if kind == "fp64":
+        return int(np.float64(x).view(np.uint64))
+    if kind not in ("i32", "i64"):
+        raise NotImplementedError(f"an argument of type {kind}")
+    return x % 2**64

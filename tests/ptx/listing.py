@@ -53,6 +53,8 @@ def parse(text: str) -> Listing:
             if statement in ("", "}") or statement.startswith(".pragma"):
                 continue
             if declared := _DECLARATION.fullmatch(statement):
+                if declared[1] not in ("pred", "b16", "b32", "b64"):
+                    raise NotImplementedError(f"a register of type {declared[1]}")
                 registers[declared[2]] = declared[1]
                 continue
             found = _STATEMENT.fullmatch(statement)

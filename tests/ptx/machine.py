@@ -14,15 +14,14 @@ import numpy as np
 
 from tests.ptx.arithmetic import OPERATIONS, S64, TYPES, U32, U64, Array
 from tests.ptx.listing import Instruction, Listing
-from tests.ptx.memory import GAP, Fault, Memory, Threads
+from tests.ptx.memory import Fault, Memory, Threads
 
 # What an instruction does for the threads of a mask; and the places of their data in a memory, piece by piece.
 Step = Callable[[Array], None]
 Places = Callable[[Array], list[Array]]
 _WARP = 32
 _REDUCTIONS: dict[str, Any] = {"min": np.minimum, "max": np.maximum, "add": np.add}
-# in what a thread has not written of a register: NaN, or a wild address
-_NOTHING = 0x7FC0DEAD7FC0DEAD
+_NOTHING = 0x7FFFFFFF7FFFFFFF  # in a register that a thread has not written: NaN of every width, a wild address
 
 
 class _Registers(dict[str, Array]):
@@ -41,8 +40,11 @@ class Machine:
         self._listing = listing
         self._thread = np.arange(n)
         program = self._thread // listing.threads
-        own, nothing = Memory((shared + 3 * GAP) * grid), np.zeros(shared, np.uint8)
-        starts = np.array([own.allocate(nothing, False, True) for _ in range(grid)])
+        own = Memory([shared] * grid)
+        places = [own.allocate(np.zeros(shared, np.uint8)) for _ in range(grid)]
+        for place in places:
+            own.readable[place] = own.writable[place] = True
+        starts = np.array([place.start for place in places])
         # each with where its addresses begin
         self._memories = {"global": (memory, 0), "shared": (own, starts[program])}
         self._now = 1
@@ -84,8 +86,7 @@ class Machine:
                     try:
                         self._steps[i](taken)
                     except Fault as fault:
-                        fault.add_note(str(x))
-                        raise
+                        raise type(fault)(f"{fault}: {x}") from fault
                 i += 1
                 if i in borders:
                     break
@@ -114,85 +115,106 @@ class Machine:
             case ("bra" | "ret",) | ("bra", "uni"):
                 return lambda mask: None
             case "bar", "sync" if x.operands == ("0",):
-                return lambda mask: None
+                return self._together
             case "bar", "warp", "sync" if x.operands == ("-1",):
                 return self._synchronise
             case "mov", kind:
                 return self._move(x, TYPES[kind])
-            case "ld", "param", _:
-                value = np.array([self._arguments[x.operands[1].strip("[]")]], U64)
-                return partial(self._write, x.operands[0], value)
+            case "ld", "param", "b8" | "b16" | "b32" | "b64":
+                bits = 8 * TYPES[modifiers[1]].itemsize
+                value = np.array([self._arguments[x.operands[1].strip("[]")] % 2**bits], U64)
+                return partial(self._writer(x.operands[0]), value)
             case "ld" | "st", "global" | "shared", *vector, "b8" | "b16" | "b32" | "b64" if (
                 vector in ([], ["v2"], ["v4"])
             ):
                 access = self._load if name == "ld" else self._store
                 kind, n = TYPES[modifiers[-1]], int(vector[0][1] if vector else 1)
-                return access(x, modifiers[0], kind, n * kind.itemsize, self._one_place)
-            case "ldmatrix" | "stmatrix", "sync", "aligned", "m8n8", _, *trans, "shared", "b16" if (
-                trans in ([], ["trans"])
+                return access(x, modifiers[0], kind, n, n * kind.itemsize, self._one_place)
+            case "ldmatrix" | "stmatrix", "sync", "aligned", "m8n8", n, *trans, "shared", "b16" if (
+                n in ("x1", "x2", "x4") and trans in ([], ["trans"])
             ):
                 access = self._load if name == "ldmatrix" else self._store
-                return access(x, "shared", U32, 2, partial(self._halves, trans))
+                return access(x, "shared", U32, int(n[1]), 2, partial(self._halves, trans))
             case "shfl", "sync", "bfly" | "idx", "b32" if x.operands[3:] == ("31", "-1"):
                 return self._shuffle(x)
-            case "redux", "sync", operation, kind if operation in _REDUCTIONS:
-                return self._reduce(x, _REDUCTIONS[operation], TYPES[kind])
+            case "redux", "sync", operation, "s32" | "u32" if operation in _REDUCTIONS:
+                return self._reduce(x, _REDUCTIONS[operation], TYPES[modifiers[-1]])
         raise NotImplementedError(str(x))
 
     # Operands.
 
+    def _kind(self, operand: str) -> Any:
+        if operand in self._values:
+            return U32
+        name = operand.rstrip("0123456789")
+        if name not in self._listing.registers:
+            raise NotImplementedError(f"no register: {operand}")
+        return TYPES[self._listing.registers[name]]
+
     def _reader(self, operand: str, kind: Any) -> Callable[[], Array]:
         values, unsigned = self._values, np.dtype(f"u{kind.itemsize}")
-        if operand in values or operand.rstrip("0123456789") in self._listing.registers:
-            return lambda: values[operand].astype(unsigned, copy=False).view(kind)
-        base = 16 if operand[:2] in ("0f", "0d") else 0
-        bits = int(operand[2:] if base else operand.rstrip("U"), base)
-        constant = np.array([bits % 256**kind.itemsize], unsigned)
-        return lambda: constant.view(kind)
+        if operand[0] in "0123456789-":
+            base = 16 if operand[:2] in ("0f", "0d") else 0
+            bits = int(operand[2:] if base else operand.rstrip("U"), base)
+            constant = np.array([bits % 256**kind.itemsize], unsigned)
+            return lambda: constant.view(kind)
+        if self._kind(operand).itemsize < kind.itemsize:
+            raise NotImplementedError(f"{operand} as {kind}")
+        return lambda: values[operand].astype(unsigned, copy=False).view(kind)
 
-    def _write(self, operand: str, x: Array, mask: Array) -> None:
+    def _writer(self, operand: str) -> Callable[[Array, Array], None]:
         """Into a register, as wide as it is, for the threads of a mask."""
         if operand == "_":
-            return
-        kind = TYPES[self._listing.registers[operand.rstrip("0123456789")]]
-        if x.dtype.kind == "f":
-            x = x.view(f"u{x.dtype.itemsize}")
-        x = np.broadcast_to(x.astype(kind, copy=False), mask.shape)
-        if not mask.all():
-            nothing = kind.type(_NOTHING % 256**kind.itemsize)
-            x = np.where(mask, x, self._values.get(operand, nothing))
-        self._values[operand] = x
+            return lambda x, mask: None
+        kind = self._kind(operand)
+        nothing = kind.type(_NOTHING % 256**kind.itemsize)
+
+        def write(x: Array, mask: Array) -> None:
+            if x.dtype.kind == "f":
+                x = x.view(f"u{x.dtype.itemsize}")
+            x = np.broadcast_to(x.astype(kind, copy=False), mask.shape)
+            before = nothing if mask.all() else self._values.get(operand, nothing)
+            self._values[operand] = x if mask.all() else np.where(mask, x, before)
+
+        return write
 
     def _columns(self, operand: str, kind: Any) -> Callable[[], Array]:
         """The bytes of {a, b} or a, one after the other: [thread, byte]"""
         reads, n = [self._reader(x, kind) for x in _listed(operand)], len(self._thread)
         return lambda: np.stack([np.broadcast_to(read(), n) for read in reads], 1).view("u1")
 
-    def _write_columns(self, operand: str, data: Array, mask: Array) -> None:
-        names = _listed(operand)
-        for name, column in zip(names, np.split(data, len(names), 1), strict=True):
-            self._write(name, np.ascontiguousarray(column).view(f"u{column.shape[1]}")[:, 0], mask)
+    def _column_writer(self, operand: str) -> Callable[[Array, Array], None]:
+        writes = [self._writer(name) for name in _listed(operand)]
+
+        def write(data: Array, mask: Array) -> None:
+            for one, column in zip(writes, np.split(data, len(writes), 1), strict=True):
+                one(np.ascontiguousarray(column).view(f"u{column.shape[1]}")[:, 0], mask)
+
+        return write
 
     # Instructions.
 
     def _compute(self, x: Instruction) -> Step:
-        operation, targets = OPERATIONS[x.opcode], x.operands[0].split("|")
+        operation = OPERATIONS[x.opcode]
+        writes = [self._writer(operand) for operand in x.operands[0].split("|")]
         operands = zip(x.operands[1:], operation.arguments, strict=True)
         reads = [self._reader(operand, kind) for operand, kind in operands]
+        if len(writes) != (2 if x.opcode.startswith("setp") and "x2" in x.opcode else 1):
+            raise NotImplementedError(str(x))
 
         def compute(mask: Array) -> None:
             result = operation.compute(*[read() for read in reads])
             result = result.astype(operation.result, copy=False)
-            for target, one in zip(targets, result if len(targets) > 1 else (result,), strict=True):
-                self._write(target, one, mask)
+            for write, one in zip(writes, result if len(writes) > 1 else (result,), strict=True):
+                write(one, mask)
 
         return compute
 
     def _move(self, x: Instruction, kind: Any) -> Step:
         """Of registers into one of as many bits, the first the lowest; or the other way round."""
         part = np.dtype(f"u{kind.itemsize // len(_listed(x.operands[1]))}")
-        read = self._columns(x.operands[1], part)
-        return lambda mask: self._write_columns(x.operands[0], read(), mask)
+        read, write = self._columns(x.operands[1], part), self._column_writer(x.operands[0])
+        return lambda mask: write(read(), mask)
 
     def _one_place(self, operand: str, space: str, n: int) -> Places:
         base, _, offset = operand.strip("[] ").replace(" ", "").partition("+")
@@ -213,6 +235,8 @@ class Machine:
         def places(mask: Array) -> list[Array]:
             self._together(mask)
             of_warps = address(mask)[0].reshape(-1, _WARP)
+            if (of_warps[:, : 8 * n] % 16).any():
+                raise Fault("row of a matrix at no multiple of 16")
             return [
                 (of_warps[:, 8 * m + row] + 2 * column).reshape(-1)
                 for m in range(n)
@@ -221,22 +245,26 @@ class Machine:
 
         return places
 
-    def _load(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
-        memory, n = self._memories[space][0], len(_listed(x.operands[0]))
+    def _load(self, x: Instruction, space: str, kind: Any, n: int, size: int, places: Any) -> Step:
+        memory, write = self._memories[space][0], self._column_writer(x.operands[0])
         where = places(x.operands[1], space, n)
+        if len(_listed(x.operands[0])) != n or n * kind.itemsize > 16:
+            raise NotImplementedError(str(x))
 
         def load(mask: Array) -> None:
             threads = self._threads(mask)
             pieces = [memory.load(at, size, threads, self._now) for at in where(mask)]
             data = np.zeros((len(mask), n * kind.itemsize), np.uint8)
             data[mask] = np.concatenate(pieces, 1)
-            self._write_columns(x.operands[0], data, mask)
+            write(data, mask)
 
         return load
 
-    def _store(self, x: Instruction, space: str, kind: Any, size: int, places: Any) -> Step:
+    def _store(self, x: Instruction, space: str, kind: Any, n: int, size: int, places: Any) -> Step:
         memory, read = self._memories[space][0], self._columns(x.operands[1], kind)
-        where = places(x.operands[0], space, len(_listed(x.operands[1])))
+        where = places(x.operands[0], space, n)
+        if len(_listed(x.operands[1])) != n or n * kind.itemsize > 16:
+            raise NotImplementedError(str(x))
 
         def store(mask: Array) -> None:
             threads, data = self._threads(mask), read()[mask]
@@ -264,17 +292,19 @@ class Machine:
     def _shuffle(self, x: Instruction) -> Step:
         read, by = self._reader(x.operands[1], U32), self._reader(x.operands[2], U32)
         of_lane = np.bitwise_xor if "bfly" in x.opcode else lambda lane, other: other
+        write = self._writer(x.operands[0])
 
         def shuffle(mask: Array) -> None:
             self._together(mask)
             lane = self._thread % _WARP
             source = self._thread - lane + of_lane(lane, by().astype(S64)) % _WARP
-            self._write(x.operands[0], np.broadcast_to(read(), mask.shape)[source], mask)
+            write(np.broadcast_to(read(), mask.shape)[source], mask)
 
         return shuffle
 
     def _reduce(self, x: Instruction, operation: Any, kind: Any) -> Step:
         read, members = self._reader(x.operands[1], kind), self._reader(x.operands[2], U32)
+        write = self._writer(x.operands[0])
 
         def reduce(mask: Array) -> None:
             self._together(mask)
@@ -282,7 +312,7 @@ class Machine:
                 raise NotImplementedError(f"a part of a warp: {x}")
             values = np.broadcast_to(read(), mask.shape).reshape(-1, _WARP)
             result = operation.reduce(values, axis=1, dtype=kind)
-            self._write(x.operands[0], np.repeat(result, _WARP), mask)
+            write(np.repeat(result, _WARP), mask)
 
         return reduce
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.ptx.arithmetic import Array
 
-GAP = 512  # bytes between allocations, to which nobody may go; their alignment
+_ALIGNMENT = 512
 _NOBODY = -1
 
 
@@ -24,7 +24,7 @@ class Race(Fault):
 class Threads:
     """The threads of an access, and the times before which others of their programs, and of their warps, were done."""
 
-    numbers: Array  # of all threads of all programs
+    numbers: Array  # of all threads of all programs, ascending
     per_program: int
     barrier: Array
     warp_barrier: Array
@@ -42,62 +42,70 @@ class Threads:
         )
 
 
-class Memory:
-    def __init__(self, size: int) -> None:
-        self.bytes = np.full(size, 0xFF, np.uint8)
-        self.readable = np.zeros(size, bool)  # part of an allocation
-        self.writable = np.zeros(size, bool)
-        self.written = np.zeros(size, bool)
-        self._top = 0
-        self._writer = np.full(size, _NOBODY)
-        self._write_time = np.zeros(size, np.int64)
-        # of the threads that read since their last order the ends of the range that holds them all
-        self._lowest = np.full(size, _NOBODY)
-        self._highest = np.full(size, _NOBODY)
-        self._read_time = np.zeros(size, np.int64)
+class _Users:
+    """The last users of each byte, none of them ordered before another: the first and the last of a range of threads.
 
-    def allocate(self, data: Array, written: Array | bool, writable: bool, offset: int = 0) -> int:
-        """The address, `offset` bytes after a multiple of 512."""
-        start = -(-self._top // GAP) * GAP + GAP + offset
+    Threads of a warp, and of a program, are neighbours, so that where all of a range come before a thread is known
+    from its ends.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._ends = np.full((2, size), _NOBODY)
+        self._time = np.zeros(size, np.int64)
+
+    def before(self, places: Array, threads: Threads) -> Array:
+        return np.all([threads.after(end[places], self._time[places]) for end in self._ends], 0)
+
+    def add(self, places: Array, threads: Threads, now: int) -> None:
+        me, forgotten = threads.numbers[:, None], self.before(places, threads)
+        for end, outer in zip(self._ends, (np.minimum, np.maximum), strict=True):
+            wider = np.where(forgotten, me, outer(end[places], me))
+            # several threads of an access may use one byte
+            end[places] = wider
+            outer.at(end, places, wider)
+        self._time[places] = now
+
+
+class Memory:
+    def __init__(self, sizes: list[int]) -> None:
+        """Room for allocations of these sizes, each as far from the next as the largest is long."""
+        self._gap = max(sizes, default=0) + _ALIGNMENT
+        size = sum(sizes) + (len(sizes) + 1) * (self._gap + 2 * _ALIGNMENT)
+        self.bytes = np.full(size, 0xFF, np.uint8)
+        self.readable, self.writable, self.written = np.zeros((3, size), bool)
+        self._readers, self._writers = _Users(size), _Users(size)
+        self._top = 0
+
+    def allocate(self, data: Array, offset: int = 0) -> slice:
+        """A place, `offset` bytes after a multiple of 512, to which nobody may go yet."""
+        start = -(-(self._top + self._gap) // _ALIGNMENT) * _ALIGNMENT + offset
         place = slice(start, start + len(data))
-        self.bytes[place], self.written[place] = data, written
-        self.readable[place], self.writable[place] = True, writable
+        self.bytes[place] = data
         self._top = place.stop
-        return start
+        return place
 
     def load(self, addresses: Array, size: int, threads: Threads, now: int) -> Array:
         """[thread, byte]"""
         places = self._places(addresses, size, self.readable)
         if not self.written[places].all():
             raise Fault("reads what nobody has written")
-        if not threads.after(self._writer[places], self._write_time[places]).all():
+        if not self._writers.before(places, threads).all():
             raise Race("reads what another thread writes")
-        me = threads.numbers[:, None]
-        ends = self._lowest[places], self._highest[places]
-        forgotten = np.all([threads.after(x, self._read_time[places]) for x in ends], axis=0)
-        lowest = np.where(forgotten, me, np.minimum(ends[0], me))
-        highest = np.where(forgotten, me, np.maximum(ends[1], me))
-        # of the threads of this access, which ascend, the last assignment to a byte stays
-        self._lowest[places[::-1]] = lowest[::-1]
-        self._highest[places] = highest
-        self._read_time[places] = now
+        self._readers.add(places, threads, now)
         return self.bytes[places]
 
     def store(self, addresses: Array, data: Array, threads: Threads, now: int) -> None:
         """data: [thread, byte]"""
         places = self._places(addresses, data.shape[1], self.writable)
-        for reader in (self._lowest[places], self._highest[places]):
-            if not threads.after(reader, self._read_time[places]).all():
-                raise Race("writes what another thread reads")
-        ordered = threads.after(self._writer[places], self._write_time[places])
-        if not (ordered | (self.bytes[places] == data)).all():
+        if not self._readers.before(places, threads).all():
+            raise Race("writes what another thread reads")
+        if not (self._writers.before(places, threads) | (self.bytes[places] == data)).all():
             raise Race("writes another value than another thread")
         self.bytes[places] = data
         if not (self.bytes[places] == data).all():
             raise Race("threads write different values to one address at once")
         self.written[places] = True
-        self._writer[places] = threads.numbers[:, None]
-        self._write_time[places] = now
+        self._writers.add(places, threads, now)
 
     def _places(self, addresses: Array, size: int, allowed: Array) -> Array:
         if (addresses % size).any():

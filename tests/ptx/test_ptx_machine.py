@@ -7,7 +7,7 @@ import pytest
 
 from tests.ptx.listing import parse
 from tests.ptx.machine import Machine
-from tests.ptx.memory import GAP, Fault, Memory, Race
+from tests.ptx.memory import Fault, Memory, Race
 
 REGISTERS = ".reg .pred %p<9>; .reg .b16 %rs<9>; .reg .b32 %r<99>; .reg .b64 %rd<9>;"
 # %r1: the thread, %r2: its bytes in `data` and in shared memory, %rd2: its place in `data`
@@ -22,7 +22,13 @@ END = "st.global.b32 [%rd2], %r9; ret;"
 
 
 def run(
-    body: str, data: np.ndarray, programs: int = 1, threads: int = 32, written: bool = True
+    body: str,
+    data: np.ndarray,
+    programs: int = 1,
+    threads: int = 32,
+    written: bool = True,
+    writable: bool = True,
+    shared: int = 256,
 ) -> np.ndarray:
     """The words of `data` after the program."""
     text = f""".visible .entry f(
@@ -35,10 +41,12 @@ def run(
 {body}
 }}
 """
-    memory = Memory(data.nbytes + 3 * GAP)
-    start = memory.allocate(data.view(np.uint8), written, True)
-    Machine(parse(text), [start], programs, memory, 4 * threads).run()
-    return memory.bytes[start : start + data.nbytes].view(data.dtype)
+    memory = Memory([data.nbytes])
+    place = memory.allocate(data.view(np.uint8))
+    memory.readable[place], memory.writable[place] = True, writable
+    memory.written[place] = written
+    Machine(parse(text), [place.start], programs, memory, shared).run()
+    return memory.bytes[place].view(data.dtype)
 
 
 def words(n: int = 32) -> np.ndarray:
@@ -114,19 +122,59 @@ def test_a_warp_is_reduced(operation, kind):
     np.testing.assert_array_equal(run(body, data, threads=64), np.repeat(wanted, 32))
 
 
-def test_matrices_go_to_shared_memory_and_back_transposed():
-    """Row r of an 8x8 matrix of 16 bits lies at 16 r, where lane r points; lane 4 r + c has the pair c of row r."""
-    body = f"""
-    ld.global.b32 %r4, [%rd2];
-    and.b32 %r5, %r1, 7;
-    shl.b32 %r5, %r5, 4;
-    stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r5], {{%r4}};
-    bar.warp.sync -1;
-    ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {{%r9}}, [%r5];
-    {END}"""
-    data = np.arange(64, dtype=np.uint16)
-    found = run(body, data.view(np.uint32)).view(np.uint16)
-    np.testing.assert_array_equal(found.reshape(8, 8), data.reshape(8, 8).T)
+MATRICES = """
+and.b32 %r4, %r1, 7;
+shl.b32 %r4, %r4, 4;
+shr.u32 %r5, %r1, 3;
+shl.b32 %r5, %r5, 7;
+add.s32 %r4, %r4, %r5;
+shl.b32 %r5, %r1, 4;
+ld.global.b32 %r10, [%rd2];
+ld.global.b32 %r11, [%rd2+128];
+ld.global.b32 %r12, [%rd2+256];
+ld.global.b32 %r13, [%rd2+384];
+bar.warp.sync -1;
+"""
+
+
+def exchanged(transpose: str) -> np.ndarray:
+    """Of four matrices, [matrix, row, column]: lane 8 m + r points to row r of matrix m."""
+    body = f"""{MATRICES}
+    {transpose}
+    st.global.b32 [%rd2], %r10;
+    st.global.b32 [%rd2+128], %r11;
+    st.global.b32 [%rd2+256], %r12;
+    st.global.b32 [%rd2+384], %r13;
+    ret;"""
+    data = np.arange(256, dtype=np.uint16)
+    found = run(body, data.view(np.uint32), shared=512)
+    return found.view(np.uint16).reshape(4, 8, 8)
+
+
+REGISTERS_OF_MATRICES = "{%r10, %r11, %r12, %r13}"
+STORE = f"stmatrix.sync.aligned.m8n8.x4.shared.b16 [%r4], {REGISTERS_OF_MATRICES};"
+LOAD = f"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {REGISTERS_OF_MATRICES}, [%r4];"
+
+
+@pytest.mark.parametrize(("store", "load"), [("", ""), ("trans.", ""), ("", "trans.")])
+def test_matrices_go_to_shared_memory_and_back(store, load):
+    """Lane 4 r + c has the pair c of row r of each: of column r, if they are transposed."""
+    there = STORE.replace("shared", f"{store}shared")
+    back = LOAD.replace("shared", f"{load}shared")
+    found = exchanged(f"{there}\nbar.warp.sync -1;\n{back}")
+    wanted = np.arange(256).reshape(4, 8, 8)
+    np.testing.assert_array_equal(found, wanted.swapaxes(1, 2) if store or load else wanted)
+
+
+@pytest.mark.parametrize("trans", ["", "trans."])
+def test_a_row_of_a_matrix_lies_where_its_lane_points(trans):
+    vector = "{%r10, %r11, %r12, %r13}"
+    there = STORE.replace("shared", f"{trans}shared")
+    found = exchanged(f"{there}\nbar.warp.sync -1;\nld.shared.v4.b32 {vector}, [%r5];")
+    # lane l has read row l % 8 of matrix l / 8, whose pairs are stored one after the other
+    rows = found.reshape(4, 32, 2).swapaxes(0, 1).reshape(4, 8, 8)
+    wanted = np.arange(256).reshape(4, 8, 8)
+    np.testing.assert_array_equal(rows, wanted.swapaxes(1, 2) if trans else wanted)
 
 
 EXCHANGE = """
@@ -149,25 +197,34 @@ def test_threads_exchange_by_shared_memory_across_a_barrier(barrier, distance):
 @pytest.mark.parametrize(("barrier", "distance"), [("", 4), ("bar.warp.sync -1;", 128)])
 def test_without_the_barrier_it_is_a_race(barrier, distance):
     body = EXCHANGE.format(barrier=barrier, distance=distance, end=END)
-    with pytest.raises(Race, match="reads what another thread writes") as found:
+    with pytest.raises(Race, match=r"reads what another thread writes: ld\.shared"):
         run(body, words(64), threads=64)
-    assert "ld.shared" in found.value.__notes__[0]
 
 
-def race(write: str) -> str:
-    return f"""
+@pytest.mark.parametrize("writer", [0, 31, 32, 63])
+def test_writing_what_other_threads_read_is_a_race(writer):
+    body = """
     ld.global.b32 %r4, [%rd1];
-    bar.warp.sync -1;
-    setp.eq.b32 %p1, %r1, 0;
-    {write}
+    {barrier}
+    setp.eq.b32 %p1, %r1, {writer};
+    @%p1 st.global.b32 [%rd1], %r1;
     ret;"""
+    run(body.format(barrier="bar.sync 0;", writer=writer), words(64), threads=64)
+    for barrier in ("", "bar.warp.sync -1;"):
+        with pytest.raises(Race, match="writes what another thread reads"):
+            run(body.format(barrier=barrier, writer=writer), words(64), threads=64)
 
 
-def test_writing_what_another_warp_reads_is_a_race():
-    write = "@%p1 st.global.b32 [%rd1], %r1;"
-    run(race(write), words(), threads=32)
-    with pytest.raises(Race, match="writes what another thread reads"):
-        run(race(write), words(64), threads=64)
+def test_a_value_that_two_wrote_is_overwritten_by_neither():
+    body = """
+    mov.b32 %r9, 5;
+    setp.eq.b32 %p1, %r3, {second};
+    st.global.b32 [%rd2], %r9;
+    @%p1 st.global.b32 [%rd2], %r1;
+    ret;"""
+    for second in (0, 1):
+        with pytest.raises(Race, match="another value"):
+            run(body.format(second=second), words(), programs=2)
 
 
 @pytest.mark.parametrize("value", ["%r1", "%r3"])
@@ -197,12 +254,14 @@ def test_one_instruction_must_not_write_two_values_to_a_place():
         ("ld.global.b32 %r9, [%rd2+4]; ret;", "out of bounds"),
         ("ld.global.b32 %r9, [%rd2+-4]; ret;", "out of bounds"),
         ("st.global.b32 [%rd2+4], %r1; ret;", "out of bounds"),
-        ("st.shared.b32 [%r2+4], %r1; ret;", "out of bounds"),
+        ("st.shared.b32 [%r2+132], %r1; ret;", "out of bounds"),
         ("ld.global.b16 %rs1, [%rd2+1]; ret;", "no multiple of 2"),
         ("ld.global.v2.b32 {%r8, %r9}, [%rd1+4]; ret;", "no multiple of 8"),
         ("ld.shared.b32 %r9, [%r2]; ret;", "nobody has written"),
         ("add.s32 %r9, %r8, 1; ret;", "reads %r8, which nobody has written"),
-        ("setp.gt.u32 %p1, %r1, 3; @%p1 ret; bar.sync 0; ret;", "do not wait at one barrier"),
+        ("setp.gt.u32 %p1, %r1, 3; @%p1 ret; bar.sync 0; ret;", "a warp has parted"),
+        ("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r2], {%r1}; ret;", "no multiple of 16"),
+        ("ld.global.b32 %r9, [%rd2+256]; ret;", "out of bounds"),
         ("setp.gt.u32 %p1, %r1, 3; @%p1 ret; bar.warp.sync -1; ret;", "a warp has parted"),
         (
             "setp.gt.u32 %p1, %r1, 3; @%p1 ret; shfl.sync.idx.b32 %r9, %r1, 0, 31, -1; ret;",
@@ -213,6 +272,57 @@ def test_one_instruction_must_not_write_two_values_to_a_place():
 def test_a_fault_is_found(body, said):
     with pytest.raises(Fault, match=said):
         run(body.replace("; ", ";\n"), words())
+
+
+def test_warps_of_a_program_wait_for_each_other():
+    with pytest.raises(Fault, match="do not wait at one barrier"):
+        run("setp.gt.u32 %p1, %r1, 31;\n@%p1 ret;\nbar.sync 0;\nret;", words(64), threads=64)
+
+
+def test_memory_that_is_only_to_be_read_is_not_written():
+    with pytest.raises(Fault, match="out of bounds"):
+        run("st.global.b32 [%rd2], %r1;\nret;", words(), writable=False)
+
+
+def test_programs_know_their_number_and_how_many_there_are():
+    body = """
+    mov.u32 %r4, %nctaid.x;
+    shl.b32 %r4, %r4, 8;
+    add.s32 %r9, %r3, %r4;
+    mul.wide.u32 %rd3, %r3, 4;
+    add.s64 %rd2, %rd1, %rd3;
+    st.global.b32 [%rd2], %r9;
+    ret;"""
+    np.testing.assert_array_equal(run(body, words(3), programs=3), 3 * 256 + np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("mode", "lane", "source"),
+    [
+        *(("bfly", str(d), lambda t, d=d: t ^ d) for d in (1, 2, 4, 8, 16)),
+        ("idx", "5", lambda t: t - t % 32 + 5),
+        ("idx", "%r4", lambda t: t - t % 32 + (t * 3 + 1) % 32),
+    ],
+)
+def test_threads_of_a_warp_exchange_registers(mode, lane, source):
+    body = f"""
+    mad.lo.s32 %r4, %r1, 3, 1;
+    shfl.sync.{mode}.b32 %r9, %r1, {lane}, 31, -1;
+    {END}"""
+    np.testing.assert_array_equal(run(body, words(64), threads=64), source(np.arange(64)))
+
+
+def test_a_register_that_a_thread_has_not_written_holds_no_number():
+    body = f"""
+    setp.gt.u32 %p1, %r1, 2;
+    @%p1 mov.b32 %r4, 0f40000000;
+    add.f32 %r9, %r4, %r4;
+    @%p1 mov.b16 %rs1, 0;
+    cvt.f32.bf16 %r5, %rs1;
+    add.f32 %r9, %r9, %r5;
+    {END}"""
+    found = run(body, words()).view(np.float32)
+    np.testing.assert_array_equal(found, [np.nan] * 3 + [4.0] * 29)
 
 
 def test_memory_that_nobody_wrote_is_not_read():
@@ -231,9 +341,23 @@ def test_memory_that_nobody_wrote_is_not_read():
         "shfl.sync.bfly.b32 %r9, %r1, 1, 31, 15",
         "bar.sync 0, 32",
         "ld.global.v8.b32 {%r9, %r1}, [%rd1]",
+        "ld.global.v4.b64 {%rd3, %rd4, %rd5, %rd6}, [%rd1]",
+        "ld.global.v4.b32 {%r9, %r1}, [%rd1]",
+        "ld.global.s8 %rs1, [%rd1]",
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r9}, [%r2]",
+        "shfl.sync.bfly.b32 %r9|%p1, %r1, 1, 31, -1",
+        "setp.lt.s32 %p1|%p2, %r1, 3",
+        "redux.sync.add.u64 %rd2, %rd1, -1",
+        "st.global.b64 [%rd1], %r1",
+        "bar.sync 1",
         "call.uni f, (%r1)",
     ],
 )
 def test_an_unknown_instruction_is_an_error_before_anything_runs(instruction):
     with pytest.raises(NotImplementedError):
         run(f"ret;\n{instruction};", words())
+
+
+def test_a_register_of_another_kind_is_unknown():
+    with pytest.raises(NotImplementedError, match="type f32"):
+        run(".reg .f32 %f<3>;\nret;", words())

@@ -24,7 +24,7 @@ from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.tensors import accumulation_dtype
 
-_ROWS = 15
+_ROWS = 24
 F32, BF16, F16, F64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
 
 STRUCTURES = [
@@ -61,14 +61,21 @@ def hard_rows(n: int, k: int) -> tuple[Tensor, Tensor]:
     row = next(rows)
     labels[row], scores[row, 3] = -100, math.nan  # ignored, whatever its scores are
     scores[next(rows), n // 2] = math.nan
-    labels[next(rows)] = n + 3  # no class
     row = next(rows)
     scores[row, n - 1], labels[row] = math.inf, 0
     row = next(rows)
-    scores[row] = -math.inf
-    scores[row, labels[row]] = 1.0  # no other class is left
+    scores[row, labels[row]] = math.inf
     row = next(rows)
     scores[row, labels[row]] = scores[row, 0] = scores[row].max()  # the label is tied
+    for left in (0, 1, k - 1):  # other classes
+        row = next(rows)
+        scores[row], labels[row] = -math.inf, n - 1
+        scores[row, :left] = torch.arange(left) / 2
+        scores[row, n - 1] = 1.0
+    for wrong in (n, n + 3, -1):  # no class
+        labels[next(rows)] = wrong
+    for label in (0, n - 1, n // 2, min(512, n - 1)):  # the first of a part among them
+        labels[next(rows)] = label
     return scores, labels
 
 
@@ -85,7 +92,8 @@ def outputs(
         found["gradient"] = torch.full((n_rows, n), math.nan, device=device, dtype=scores.dtype)
     if case.hits:
         found["hits"] = torch.zeros(n_rows, 2, device=device, dtype=torch.bool)
-        given["margins"] = torch.linspace(0, 1, n, **kind).expand(n_rows, -1)
+        of_classes, of_rows = torch.linspace(0, 1, n, **kind), labels.to(**kind) / n
+        given["margins"] = (of_classes[:, None] + of_rows).t()  # of other strides than the scores
         given["weight"] = torch.linspace(0.5, 2, n, **kind)
     rows = scores.to(device)
     if not case.aligned:
@@ -140,7 +148,7 @@ def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
         if any(not _same_bits(again[name], x) for name, x in found.items()):
             yield "other bits in another run"
             break
-    for row in (2, 5, 12):
+    for row in (2, 5, 23):
         alone = kernel(scores[row : row + 1], labels[row : row + 1])
         if any(
             name != "hits" and not _same_bits(x, found[name][row : row + 1])

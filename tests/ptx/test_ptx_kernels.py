@@ -24,7 +24,7 @@ from tests.ptx.memory import Race
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import SmoothSVM
+from triton_topk.parameters import Lq, SmoothSVM
 
 TWO_PARTS = Config(rows=1, lanes=512, blocks=1, stream=False, warps=4, parts=2)
 
@@ -70,6 +70,7 @@ def test_a_kernel_is_right(case):
     structures(
         Case(1000, 2, F32, hits=True),
         Case(1000, None, F32, loss="lq_loss"),
+        Case(1000, 5, F32, loss="hard_svm"),
         Case(1000, 5, F32, loss="smooth_svm_lq"),
     ),
 )
@@ -78,10 +79,12 @@ def test_two_launches_for_rows_in_parts_are_right(case, monkeypatch):
     assert list(faults(case, repeats=0, device="cpu")) == []
 
 
-def test_a_gradient_alone_is_that_of_what_comes_back():
+@pytest.mark.parametrize(
+    "loss", [SmoothSVM(1, 0.5, 1.5, None, -100, None), Lq(0.7, 0.2, -100, None)], ids=str
+)
+def test_a_gradient_alone_is_that_of_what_comes_back(loss):
     scores, labels = hard_rows(21, 1)
-    upstream = torch.linspace(-2, 2, len(labels))
-    loss = SmoothSVM(1, 0.5, 1.5, None, -100, None)
+    upstream = torch.linspace(-2, 2, 2 * len(labels))[::2]
     found, truth = (torch.full(scores.shape, math.nan, dtype=t) for t in (F32, F64))
     launch.run(scores, labels, loss, upstream=upstream, gradient=found)
     eager.run(scores.double(), labels, loss, upstream=upstream.double(), gradient=truth)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Compute = Callable[..., Array]
 
+_KINDS = (("f", "f"), ("s", "i"), ("u", "u"), ("b", "u"))  # PTX's and NumPy's, of up to 64 bits
 TYPES: dict[str, Any] = {
-    "pred": np.dtype(bool),
-    **{f"f{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
-    **{f"s{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
-    **{f"{kind}{bits}": np.dtype(f"uint{bits}") for kind in "ub" for bits in (8, 16, 32, 64)},
-    "bf16": np.dtype("u2"),
-    **dict.fromkeys(("bf16x2", "f16x2"), np.dtype("u4")),
+    f"{k}{8 * n}": np.dtype(f"{c}{n}") for k, c in _KINDS for n in (1, 2, 4, 8) if k != "f" or n > 1
 }
+TYPES |= {"pred": np.dtype(bool), "bf16": np.dtype("u2")}
+TYPES |= dict.fromkeys(("bf16x2", "f16x2"), np.dtype("u4"))
 U16, U32, U64, S64 = (TYPES[name] for name in ("u16", "u32", "u64", "s64"))
 F16, F32, F64 = (TYPES[name] for name in ("f16", "f32", "f64"))
 
@@ -157,8 +154,11 @@ _ORDER: dict[str, Compute] = {  # floating-point numbers
     **{f"{name}u": lambda a, b, f=f: f(a, b) | (a != a) | (b != b) for name, f in _COMPARE.items()},
 }
 _FLOATS, _INTEGERS, _BITS = "f32 f64", "s16 u16 s32 u32 s64 u64", "b16 b32 b64"
-_ALL_INTEGERS = f"s8 u8 {_INTEGERS}"
-# instructions but for their last type t, these types, the types of the result and of the arguments (w: twice as wide)
+_ALL_INTEGERS, _WIDER = (
+    f"s8 u8 {_INTEGERS}",
+    [(f"{k}{n}", f"{k}{2 * n}") for k in "su" for n in (16, 32)],
+)
+# instructions but for their last type t, these types, the types of the result and of the arguments
 _TABLE: list[tuple[str, str, str, Compute]] = [
     ("add add.rn", _FLOATS, "t t t", np.add),
     ("sub sub.rn", _FLOATS, "t t t", np.subtract),
@@ -187,8 +187,8 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
     ("sub", _INTEGERS, "t t t", np.subtract),
     ("mul.lo", _INTEGERS, "t t t", np.multiply),
     ("mad.lo", _INTEGERS, "t t t t", lambda a, b, c: a * b + c),
-    ("mul.wide", "s16 u16 s32 u32", "w t t", lambda a, b: _wide(a) * _wide(b)),
-    ("mad.wide", "s16 u16 s32 u32", "w t t w", lambda a, b, c: _wide(a) * _wide(b) + c),
+    *(("mul.wide", t, f"{w} t t", lambda a, b: _wide(a) * _wide(b)) for t, w in _WIDER),
+    *(("mad.wide", t, f"{w} t t {w}", lambda a, b, c: _wide(a) * _wide(b) + c) for t, w in _WIDER),
     ("min", _INTEGERS, "t t t", np.minimum),
     ("max", _INTEGERS, "t t t", np.maximum),
     ("neg", "s16 s32 s64", "t t", np.negative),
@@ -222,20 +222,15 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     result: Any
     arguments: tuple[Any, ...]
     compute: Compute  # something that can be cast to the result's type
 
 
-def _type(name: str, t: str) -> Any:
-    return TYPES[{"t": t, "w": f"{t[0]}{2 * int(t[1:])}" if t[1:].isdigit() else t}.get(name, name)]
-
-
 OPERATIONS: dict[str, Operation] = {}
 for _names, _types, _signature, _compute in _TABLE:
     for _t in _types.split():
-        _result, *_arguments = (_type(name, _t) for name in _signature.split())
+        _result, *_arguments = (TYPES[_t if x == "t" else x] for x in _signature.split())
         for _name in _names.split():
             OPERATIONS[f"{_name}.{_t}"] = Operation(_result, tuple(_arguments), _compute)

@@ -24,51 +24,32 @@ _REDUCTIONS: dict[str, Any] = {"min": np.minimum, "max": np.maximum, "add": np.a
 _NOTHING = 0x7FFFFFFF7FFFFFFF  # in a register that a thread has not written: NaN of every width, a wild address
 
 
-class _Registers(dict[str, Array]):
-    """The values of all threads, as unsigned numbers or truths of the register's width."""
-
-    def __missing__(self, name: str) -> Array:
-        raise Fault(f"reads {name}, which nobody has written")
-
-
 class Machine:
-    def __init__(
-        self, listing: Listing, numbers: list[int], grid: int, memory: Memory, shared: int
-    ):
-        """numbers: the parameters' bits.  grid: how many programs.  shared: bytes of each."""
+    def __init__(self, listing: Listing, bits: list[int], grid: int, memory: Memory, shared: int):
+        """bits: the parameters'.  grid: how many programs.  shared: how many bytes each has."""
         n = grid * listing.threads
         self._listing = listing
         self._thread = np.arange(n)
         program = self._thread // listing.threads
-        own = Memory([shared] * grid)
-        places = [own.allocate(np.zeros(shared, np.uint8)) for _ in range(grid)]
-        for place in places:
-            own.readable[place] = own.writable[place] = True
-        starts = np.array([place.start for place in places])
+        own, nothing = Memory([shared] * grid), np.zeros(shared, np.uint8)
+        starts = np.array([own.allocate(nothing, allowed=True).start for _ in range(grid)])
         # each with where its addresses begin
         self._memories = {"global": (memory, 0), "shared": (own, starts[program])}
         self._now = 1
         self._barrier, self._warp_barrier = np.zeros((2, n), np.int64)
-        constants: dict[str, Any] = {
-            "%tid.x": self._thread % listing.threads,
-            "%ctaid.x": program,
-            "%nctaid.x": grid,
-            "global_smem": 0,
-        }
-        self._values = _Registers((name, np.full(n, x, U32)) for name, x in constants.items())
-        self._arguments = dict(zip(listing.parameters, numbers, strict=True))
+        names = ("%tid.x", "%ctaid.x", "%nctaid.x", "global_smem")
+        constants = (self._thread % listing.threads, program, grid, 0)
+        self._values = {name: np.full(n, x, U32) for name, x in zip(names, constants, strict=True)}
+        self._arguments = dict(zip(listing.parameters, bits, strict=True))
         self._steps = [self._decode(x) for x in listing.instructions]
 
     @np.errstate(all="ignore")
     def run(self) -> None:
         """Fault for what a kernel must not do."""
-        instructions, labels = self._listing.instructions, self._listing.labels
-        end = len(instructions)
+        code, labels, end = self._listing.instructions, self._listing.labels, len(self._steps)
         # where threads may part, or meet
         borders = {end, *labels.values()}
-        borders |= {
-            i + 1 for i, x in enumerate(instructions) if x.opcode[:3] in ("bra", "ret", "bar")
-        }
+        borders |= {i + 1 for i, x in enumerate(code) if x.opcode[:3] in ("bra", "ret", "bar")}
         at, waiting = np.zeros(len(self._thread), np.int64), np.zeros(len(self._thread), bool)
         while (at < end).any():
             ready = ~waiting & (at < end)
@@ -78,10 +59,8 @@ class Machine:
             i = int(at[ready].min())
             active = ready & (at == i)
             while True:
-                x = instructions[i]
-                taken = active
-                if x.guard is not None:
-                    taken = active & (self._values[x.guard] == x.expected)
+                x = code[i]
+                taken = active & (x.guard is None or self._values[x.guard] == x.expected)
                 if taken.any():
                     try:
                         self._steps[i](taken)
@@ -109,6 +88,8 @@ class Machine:
 
     def _decode(self, x: Instruction) -> Step:
         name, *modifiers = x.opcode.split(".")
+        if x.guard is not None:
+            self._register(x.guard)
         if x.opcode in OPERATIONS and "{" not in x.operands[0] + x.operands[1]:
             return self._compute(x)
         match name, *modifiers:
@@ -127,14 +108,12 @@ class Machine:
             case "ld" | "st", "global" | "shared", *vector, "b8" | "b16" | "b32" | "b64" if (
                 vector in ([], ["v2"], ["v4"])
             ):
-                access = self._load if name == "ld" else self._store
                 kind, n = TYPES[modifiers[-1]], int(vector[0][1] if vector else 1)
-                return access(x, modifiers[0], kind, n, n * kind.itemsize, self._one_place)
+                return self._access(x, modifiers[0], kind, n, n * kind.itemsize, self._one_place)
             case "ldmatrix" | "stmatrix", "sync", "aligned", "m8n8", n, *trans, "shared", "b16" if (
                 n in ("x1", "x2", "x4") and trans in ([], ["trans"])
             ):
-                access = self._load if name == "ldmatrix" else self._store
-                return access(x, "shared", U32, int(n[1]), 2, partial(self._halves, trans))
+                return self._access(x, "shared", U32, int(n[1]), 2, partial(self._halves, trans))
             case "shfl", "sync", "bfly" | "idx", "b32" if x.operands[3:] == ("31", "-1"):
                 return self._shuffle(x)
             case "redux", "sync", operation, "s32" | "u32" if operation in _REDUCTIONS:
@@ -143,13 +122,16 @@ class Machine:
 
     # Operands.
 
-    def _kind(self, operand: str) -> Any:
-        if operand in self._values:
-            return U32
-        name = operand.rstrip("0123456789")
-        if name not in self._listing.registers:
-            raise NotImplementedError(f"no register: {operand}")
-        return TYPES[self._listing.registers[name]]
+    def _register(self, operand: str) -> Any:
+        """Its type.  No thread finds a number in what it has not written."""
+        if operand not in self._values:
+            name = operand.rstrip("0123456789")
+            if name not in self._listing.registers:
+                raise NotImplementedError(f"no register: {operand}")
+            kind = TYPES[self._listing.registers[name]]
+            nothing = kind.type(_NOTHING % 256**kind.itemsize)
+            self._values[operand] = np.broadcast_to(nothing, self._thread.shape)
+        return self._values[operand].dtype
 
     def _reader(self, operand: str, kind: Any) -> Callable[[], Array]:
         values, unsigned = self._values, np.dtype(f"u{kind.itemsize}")
@@ -157,8 +139,8 @@ class Machine:
             base = 16 if operand[:2] in ("0f", "0d") else 0
             bits = int(operand[2:] if base else operand.rstrip("U"), base)
             constant = np.array([bits % 256**kind.itemsize], unsigned)
-            return lambda: constant.view(kind)
-        if self._kind(operand).itemsize < kind.itemsize:
+            return lambda: constant > 0 if kind == np.bool_ else constant.view(kind)
+        if self._register(operand).itemsize < kind.itemsize:
             raise NotImplementedError(f"{operand} as {kind}")
         return lambda: values[operand].astype(unsigned, copy=False).view(kind)
 
@@ -166,15 +148,13 @@ class Machine:
         """Into a register, as wide as it is, for the threads of a mask."""
         if operand == "_":
             return lambda x, mask: None
-        kind = self._kind(operand)
-        nothing = kind.type(_NOTHING % 256**kind.itemsize)
+        kind, values = self._register(operand), self._values
 
         def write(x: Array, mask: Array) -> None:
             if x.dtype.kind == "f":
                 x = x.view(f"u{x.dtype.itemsize}")
             x = np.broadcast_to(x.astype(kind, copy=False), mask.shape)
-            before = nothing if mask.all() else self._values.get(operand, nothing)
-            self._values[operand] = x if mask.all() else np.where(mask, x, before)
+            values[operand] = x if mask.all() else np.where(mask, x, values[operand])
 
         return write
 
@@ -245,33 +225,30 @@ class Machine:
 
         return places
 
-    def _load(self, x: Instruction, space: str, kind: Any, n: int, size: int, places: Any) -> Step:
-        memory, write = self._memories[space][0], self._column_writer(x.operands[0])
-        where = places(x.operands[1], space, n)
-        if len(_listed(x.operands[0])) != n or n * kind.itemsize > 16:
+    def _access(self, x: Instruction, space: str, kind: Any, n: int, size: int, how: Any) -> Step:
+        """Load, or store, n numbers of a type a thread, in pieces of this size at places that `how` finds."""
+        there, here = x.operands if x.opcode.startswith("st") else x.operands[::-1]
+        if len(_listed(here)) != n or n * kind.itemsize > 16:
             raise NotImplementedError(str(x))
+        memory, places = self._memories[space][0], how(there, space, n)
+        if x.opcode.startswith("st"):
+            read = self._columns(here, kind)
+
+            def store(mask: Array) -> None:
+                threads, data = self._threads(mask), read()[mask]
+                for i, at in enumerate(places(mask)):
+                    memory.store(at, data[:, i * size : (i + 1) * size], threads, self._now)
+
+            return store
+        write = self._column_writer(here)
 
         def load(mask: Array) -> None:
-            threads = self._threads(mask)
-            pieces = [memory.load(at, size, threads, self._now) for at in where(mask)]
-            data = np.zeros((len(mask), n * kind.itemsize), np.uint8)
+            threads, data = self._threads(mask), np.zeros((len(mask), n * kind.itemsize), np.uint8)
+            pieces = [memory.load(at, size, threads, self._now) for at in places(mask)]
             data[mask] = np.concatenate(pieces, 1)
             write(data, mask)
 
         return load
-
-    def _store(self, x: Instruction, space: str, kind: Any, n: int, size: int, places: Any) -> Step:
-        memory, read = self._memories[space][0], self._columns(x.operands[1], kind)
-        where = places(x.operands[0], space, n)
-        if len(_listed(x.operands[1])) != n or n * kind.itemsize > 16:
-            raise NotImplementedError(str(x))
-
-        def store(mask: Array) -> None:
-            threads, data = self._threads(mask), read()[mask]
-            for i, at in enumerate(where(mask)):
-                memory.store(at, data[:, i * size : (i + 1) * size], threads, self._now)
-
-        return store
 
     def _threads(self, mask: Array) -> Threads:
         barriers = self._barrier[mask], self._warp_barrier[mask]

@@ -76,11 +76,12 @@ class Memory:
         self._readers, self._writers = _Users(size), _Users(size)
         self._top = 0
 
-    def allocate(self, data: Array, offset: int = 0) -> slice:
-        """A place, `offset` bytes after a multiple of 512, to which nobody may go yet."""
+    def allocate(self, data: Array, offset: int = 0, allowed: bool = False) -> slice:
+        """A place, `offset` bytes after a multiple of 512; allowed: whether everybody may go there."""
         start = -(-(self._top + self._gap) // _ALIGNMENT) * _ALIGNMENT + offset
         place = slice(start, start + len(data))
         self.bytes[place] = data
+        self.readable[place] = self.writable[place] = allowed
         self._top = place.stop
         return place
 

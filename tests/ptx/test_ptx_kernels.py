@@ -80,7 +80,9 @@ def test_two_launches_for_rows_in_parts_are_right(case, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "loss", [SmoothSVM(1, 0.5, 1.5, None, -100, None), Lq(0.7, 0.2, -100, None)], ids=str
+    "loss",
+    [SmoothSVM(1, 0.5, 1.5, None, -100, None), Lq(0.7, 0.2, -100, None)],
+    ids=["smooth_svm", "truncated lq_loss"],
 )
 def test_a_gradient_alone_is_that_of_what_comes_back(loss):
     scores, labels = hard_rows(21, 1)

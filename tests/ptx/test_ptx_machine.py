@@ -42,9 +42,8 @@ def run(
 }}
 """
     memory = Memory([data.nbytes])
-    place = memory.allocate(data.view(np.uint8))
-    memory.readable[place], memory.writable[place] = True, writable
-    memory.written[place] = written
+    place = memory.allocate(data.view(np.uint8), allowed=True)
+    memory.writable[place], memory.written[place] = writable, written
     Machine(parse(text), [place.start], programs, memory, shared).run()
     return memory.bytes[place].view(data.dtype)
 
@@ -92,6 +91,23 @@ def test_a_guard_keeps_what_a_register_had():
     @!%p1 add.s32 %r9, %r9, 4;
     {END}"""
     np.testing.assert_array_equal(run(body, words()), [5] * 21 + [2] * 11)
+
+
+def test_numbers_in_the_text_are_of_the_type_of_their_place():
+    body = """
+    mov.pred %p1, -1;
+    not.pred %p2, %p1;
+    selp.b32 %r4, -1, 0, %p1;
+    selp.b32 %r5, 0f3F800000, 0, %p2;
+    st.global.b32 [%rd2], 5;
+    @%p1 st.global.b8 [%rd2+3], 0x80U;
+    @%p2 st.global.b32 [%rd2], %r4;
+    st.global.b32 [%rd2+128], %r4;
+    st.global.b32 [%rd2+256], %r5;
+    ret;"""
+    found = run(body, words(96)).reshape(3, 32)
+    np.testing.assert_array_equal(found[:, 7], [5 + 0x80 * 2**24, 2**32 - 1, 0])
+    assert (found == found[:, :1]).all()
 
 
 def test_registers_are_packed_and_unpacked_and_vectors_moved():
@@ -258,7 +274,6 @@ def test_one_instruction_must_not_write_two_values_to_a_place():
         ("ld.global.b16 %rs1, [%rd2+1]; ret;", "no multiple of 2"),
         ("ld.global.v2.b32 {%r8, %r9}, [%rd1+4]; ret;", "no multiple of 8"),
         ("ld.shared.b32 %r9, [%r2]; ret;", "nobody has written"),
-        ("add.s32 %r9, %r8, 1; ret;", "reads %r8, which nobody has written"),
         ("setp.gt.u32 %p1, %r1, 3; @%p1 ret; bar.sync 0; ret;", "a warp has parted"),
         ("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r2], {%r1}; ret;", "no multiple of 16"),
         ("ld.global.b32 %r9, [%rd2+256]; ret;", "out of bounds"),

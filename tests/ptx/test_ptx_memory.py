@@ -58,8 +58,8 @@ class History:
 def test_races_are_those_of_the_whole_history(seed):
     choose = random.Random(seed)
     memory, history = Memory([1]), History()
-    place = memory.allocate(np.zeros(1, np.uint8))
-    memory.readable[place] = memory.writable[place] = memory.written[place] = True
+    place = memory.allocate(np.zeros(1, np.uint8), allowed=True)
+    memory.written[place] = True
     for _ in range(choose.randint(2, 9)):
         if choose.random() < 0.4:
             of_warp = choose.random() < 0.5

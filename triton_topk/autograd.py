@@ -220,5 +220,6 @@ def apply(
         out = out.sum()
     if summed and normalizer is not None and (recorded or labels.shape[0] == 0):
         # Without a row there is no loss that was divided, by 0 in a mean.  A graph serves any number of rows.
-        out = out + 0 / normalizer
+        # The zero is a tensor, since inductor folds 0 / x.
+        out = out + torch.zeros_like(normalizer) / normalizer
     return out, hits

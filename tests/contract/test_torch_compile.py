@@ -198,3 +198,12 @@ def test_batches_marked_unbacked(loss, options):
         for n_rows in (6, 3, 1, 0):
             batch = (tensor[:n_rows].clone() for tensor in rows_of_samples())
             same_gradients(marked, partial(of_batch, loss, options), *batch)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
+def test_an_empty_batch_with_inductor():
+    # which takes 0 / x for 0
+    compiled = torch.compile(SMOOTH_SVM, fullgraph=True, dynamic=True)
+    scores, labels, _ = rows_of_samples()
+    for n_rows in (6, 0):
+        same_gradients(compiled, SMOOTH_SVM, scores[:n_rows], labels[:n_rows])

@@ -32,7 +32,9 @@ def _run(suffix: str, name: str, loss: Loss, *tensors: Tensor | None) -> Any:
     """What the operator `name + suffix` computes, by way of it where somebody has a say in that."""
     if concerns_kernels_only(*tensors):
         return ops.FUNCTIONS[suffix](loss, *tensors)
-    return getattr(_ops, name + suffix)(*tensors, *loss)
+    # Operators refuse forward mode, which for all they can see is on while another thread is in torch.func.jvp.
+    with forward_ad._set_fwd_grad_enabled(False):
+        return getattr(_ops, name + suffix)(*tensors, *loss)
 
 
 def _is_observed() -> bool:

@@ -128,6 +128,17 @@ def _schema(parameters: type[Loss]) -> str:
     return ", ".join(f"{spell(a)} {name}" for name, a in get_type_hints(parameters).items())
 
 
+def _may_have_tangents(tensors: tuple[Any, ...]) -> bool:
+    """Whether there is a tangent.  Those of torch.func.jvp cannot be seen, only that it runs, in whatever thread."""
+    if forward_ad._current_level < 0 or not torch._C._is_fwd_grad_enabled():
+        return False
+    if torch._functorch.eager_transforms.JVP_NESTING > 0:
+        return True
+    # of the keys that a dispatch mode has left behind, asking for a tangent needs this one
+    with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
+        return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+
+
 def _of_operator(
     function: Callable[..., Any], parameters: type[Loss], n_tensors: int
 ) -> Callable[..., Any]:
@@ -135,7 +146,7 @@ def _of_operator(
 
     def operator(*args: Any) -> Any:
         # PyTorch would drop tangents without a word.  The losses turn forward mode off when they call an operator.
-        if forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled():
+        if _may_have_tangents(args[:n_tensors]):
             raise NotImplementedError(
                 "operators of triton_topk, and compiled losses, have no forward-mode derivative"
             )

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,6 +24,9 @@ from losses import (
     variants,
 )
 from torch import Tensor
+from torch.func import jvp
+
+from triton_topk import autograd
 
 THREADS = 8
 Result = list[Tensor]
@@ -121,6 +124,36 @@ def test_modes_of_a_thread_are_its_own() -> None:
         return [found.detach(), gradient]
 
     same_in_threads([without, with_gradient] * 20)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch.func
+def test_forward_mode_that_another_thread_begins_during_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss, scores, labels = Loss("smooth_svm", k=3), random_scores(5, 11), random_labels(5, n=11)
+    expected = loss(scores, labels)
+    begun, over = threading.Event(), threading.Event()
+
+    def wait(x: Tensor) -> Tensor:
+        begun.set()
+        assert over.wait(60)
+        return x
+
+    def decide(*, is_observed: Callable[[], bool] = autograd._is_observed) -> bool:
+        answer = is_observed()
+        found.append(pool.submit(jvp, wait, (scores,), (scores,)))
+        assert begun.wait(60)
+        return answer
+
+    found: list[Future[Any]] = []
+    monkeypatch.setattr(autograd, "_is_observed", decide)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            exactly_equal(loss(scores, labels), expected)
+        finally:
+            over.set()
+        (other,) = found
+        exactly_equal(other.result(), (scores, scores))
 
 
 def _first_calls() -> tuple[list[list[Any]], list[Any]]:

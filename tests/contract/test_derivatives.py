@@ -392,3 +392,12 @@ def test_a_compiled_loss_has_no_forward_mode(loss: Loss) -> None:
     graph(scores)
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode"):
         graph(forward_ad.make_dual(scores, scores))
+
+
+@pytest.mark.usefixtures("compiler")
+@each([Loss("smooth_svm", k=3), Loss("lq_loss")])
+def test_a_compiled_loss_without_a_tangent_works_in_forward_mode(loss: Loss) -> None:
+    scores = scores_in_float64()
+    graph = torch.compile(lambda s: loss(s, LABELS), fullgraph=True, backend="aot_eager")
+    with forward_ad.dual_level():
+        torch.testing.assert_close(graph(scores), loss(scores, LABELS))

@@ -50,6 +50,15 @@ def _is_observed() -> bool:
     )
 
 
+def _check_batch(name: str, upstream: Tensor) -> None:
+    """An error where PyTorch would drop the graph of a batch of gradients without a word."""
+    if is_legacy_batchedtensor(upstream) and torch.is_grad_enabled():
+        raise NotImplementedError(
+            f"{name} has no create_graph=True with a batch of gradients, as of vectorize=True and is_grads_batched: "
+            "use torch.func.jacrev, or vectorize=False"
+        )
+
+
 class _Sum(torch.autograd.Function):
     """sum_i losses_i / normalizer, with the gradient computed beside the losses; and the hits."""
 
@@ -63,6 +72,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        _check_batch(ctx.name, upstream)
         # The stored gradient is given away, so a second backward has to compute its own, and so has
         # each of a batch of backwards; and it has no history, which create_graph asks for, and no tangent.
         gradient, ctx.gradient = ctx.gradient, None
@@ -120,6 +130,7 @@ class _Losses(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if upstream is None:
             return None, *_NO_GRADIENTS
+        _check_batch(ctx.name, upstream)
         gradient = _Gradient.apply(*ctx.saved_tensors, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
         return gradient, *_NO_GRADIENTS
 
@@ -162,6 +173,7 @@ class _Gradient(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         if upstream is None:
             return None, *_NO_GRADIENTS, None
+        _check_batch(ctx.name, upstream)
         of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
         return of_scores, None, None, None, None, of_upstream, None, None
 

@@ -190,6 +190,20 @@ def test_batch_of_gradients(loss: Loss, reduction: str) -> None:
 
 
 @every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_no_graph_of_a_batch_of_gradients(loss: Loss, reduction: str, dtype: torch.dtype) -> None:
+    # PyTorch would drop it
+    scores = random_scores(N, C, dtype=dtype).requires_grad_()
+    found = loss(scores, LABELS, reduction=reduction)
+    (gradient,) = torch.autograd.grad(found.sum(), scores, create_graph=True)
+    for output in (found, gradient):
+        batch = torch.ones(3, *output.shape, dtype=output.dtype)
+        with pytest.raises(NotImplementedError, match=rf"^{loss.name} has no create_graph=True"):
+            torch.autograd.grad(output, scores, batch, is_grads_batched=True, create_graph=True)
+
+
+@every_loss
 def test_hessian(loss: Loss) -> None:
     def of_scores(scores: Tensor) -> Tensor:
         return loss(scores, LABELS, **OPTIONS)

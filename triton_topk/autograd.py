@@ -136,13 +136,14 @@ class _Losses(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
-        scores = tangents[0]
         _check_tangents(ctx.name, *tangents[2:5])
-        tensors = ctx.saved_tensors
-        upstream = scores.new_ones(tensors[1].shape, dtype=accumulation_dtype(scores.dtype))
-        gradient = _Gradient.apply(*tensors, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
+        scores, labels, *others = ctx.saved_tensors
+        dtype = accumulation_dtype(scores.dtype)
+        upstream = scores.new_ones(labels.shape, dtype=dtype)
+        # in float32 if it is to be in float16, in which small entries would be 0
+        gradient = _Gradient.apply(scores.to(dtype), labels, *others, upstream, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
         # what has no gradient, as a masked class, counts for nothing whatever its tangent is
-        products = torch.where(gradient == 0, 0, gradient * scores.to(upstream.dtype))
+        products = torch.where(gradient == 0, 0, gradient * tangents[0].to(dtype))
         return products.sum(1), None
 
     @staticmethod

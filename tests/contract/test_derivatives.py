@@ -300,6 +300,17 @@ def test_forward_mode_in_other_dtypes(loss: Loss, dtype: torch.dtype) -> None:
 
 
 @every_loss
+def test_tangents_of_float16_under_a_large_divisor(loss: Loss) -> None:
+    tangents = []
+    for dtype in (torch.float16, torch.float32):
+        scores, tangent = (
+            random_scores(N, C, dtype=torch.float16, seed=i).to(dtype) for i in (0, 1)
+        )
+        tangents.append(jvp(lambda s: loss(s, LABELS, normalizer=2**16), (scores,), (tangent,))[1])
+    torch.testing.assert_close(*tangents, rtol=1e-5, atol=0)
+
+
+@every_loss
 def test_tangents_where_scores_are_special(loss: Loss) -> None:
     scores, tangent = scores_in_float64(), random_scores(N, C, dtype=torch.float64, seed=1)
     scores[0, 3:6] = -math.inf

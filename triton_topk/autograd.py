@@ -75,9 +75,15 @@ class _Sum(torch.autograd.Function):
         _check_batch(ctx.name, upstream)
         # The stored gradient is given away, so a second backward has to compute its own, and so has
         # each of a batch of backwards; and it has no history, which create_graph asks for, and no tangent.
+        # A subclass of Tensor may hold several numbers, each of which would be multiplied in.
         gradient, ctx.gradient = ctx.gradient, None
-        batched = is_legacy_batchedtensor(upstream)
-        if gradient is None or torch.is_grad_enabled() or batched or forward_ad._current_level >= 0:
+        single = type(upstream) is Tensor and not is_legacy_batchedtensor(upstream)
+        if (
+            gradient is None
+            or torch.is_grad_enabled()
+            or not single
+            or forward_ad._current_level >= 0
+        ):
             of_losses = upstream.expand(ctx.saved_tensors[1].shape)
             gradient = _Gradient.apply(*ctx.saved_tensors, of_losses, ctx.name, ctx.loss)  # type: ignore[no-untyped-call]
         elif concerns_kernels_only(gradient, upstream):

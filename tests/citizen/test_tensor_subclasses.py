@@ -23,6 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, distribute_tensor
 from torch.masked import masked_tensor
 from torch.nn import functional as F
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils import _pytree as pytree
 
 SCORES, LABELS = random_scores(4, 11), torch.tensor([3, -100, 10, 0])
@@ -83,6 +84,17 @@ def test_a_wrapper(loss: Loss, reduction: str) -> None:
     exactly_equal(
         (found.inner, scores.grad.inner), loss.with_gradient(SCORES, LABELS, reduction=reduction)
     )
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_an_upstream_gradient_of_two_tensors(loss: Loss, reduction: str) -> None:
+    scores = SCORES.clone().requires_grad_()
+    found = loss(scores, LABELS, reduction=reduction)
+    ones = torch.ones_like(found)
+    (gradient,) = torch.autograd.grad(found, scores, TwoTensor(2 * ones, 3 * ones))
+    _, expected = loss.with_gradient(SCORES, LABELS, reduction=reduction)
+    torch.testing.assert_close((gradient.a, gradient.b), (2 * expected, 3 * expected))
 
 
 def nested(layout: torch.layout) -> Callable[[Tensor], Tensor]:

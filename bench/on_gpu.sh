@@ -8,10 +8,14 @@
 # Where TRITON_CACHE_DIR holds what was compiled elsewhere, that is not compiled again; the step compile needs no GPU.
 set -u
 dry="" failed=0 steps="device smoke tests bench sweep ncu sanitizer offsets"
-if [ "$1" = --dry-run ]; then
+if [ "${1-}" = --dry-run ]; then
     dry="python3 -m tests.gpu_stand_in" steps="$steps compile"
     echo "A dry run: a CPU stands for the GPU, no time says anything, and the tests are only collected."
     shift
+fi
+if [ -z "${1-}" ]; then
+    echo "usage: bash bench/on_gpu.sh [--dry-run] OUT [STEP...]" >&2
+    exit 2
 fi
 out=$(realpath -m "$1")
 shift

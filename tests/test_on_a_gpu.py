@@ -154,6 +154,16 @@ def test_an_unknown_step_is_an_error(tmp_path):
     assert found.stderr == "no step smok\n"
 
 
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("",)])
+def test_a_missing_folder_is_an_error(tmp_path, arguments):
+    """No command can make a folder or a step here."""
+    for command in ("mkdir", "timeout"):
+        (tmp_path / command).symlink_to("/bin/false")
+    found = bash(SCRIPT, *arguments, first=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr == "usage: bash bench/on_gpu.sh [--dry-run] OUT [STEP...]\n"
+
+
 WRITTEN = {  # by each step of a dry run
     "device.txt": "copies move .* TB/s",
     "smoke.txt": "float32 .* right\n(?s:.*)All structures are right",

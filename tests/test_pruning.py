@@ -341,6 +341,18 @@ def test_a_state_dict_of_bool_weights_loads(assign: bool) -> None:
     assert loss.kept_fraction == torch.tensor(0.9)
     loss.prune(scores, zeros(3), indices.flip(0))
     assert loss.kept.tolist() == [i != 5 for i in range(10)]
+    assert loss.kept.dtype == torch.float32
+
+
+def test_a_pickled_loss_with_bool_weights_loads() -> None:
+    """That of a version before the weights could be averaged."""
+    old = pruned(3)
+    old._buffers["kept"] = old.kept.bool()
+    loss = pickle.loads(pickle.dumps(old))
+    average = swa_utils.AveragedModel(loss, use_buffers=True)
+    for _ in range(2):
+        average.update_parameters(loss)
+    assert torch.equal(average.module.kept, pruned(3).kept)
 
 
 def ema(averaged: Tensor, current: Tensor, _: Tensor | int) -> Tensor:

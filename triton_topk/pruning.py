@@ -125,7 +125,10 @@ class TruncatedLqLoss(LossModule):
         self.kept = state["_buffers"]["kept"]
 
     def reset_parameters(self) -> None:
-        """Keep every sample, as a new loss does."""
+        """Keep every sample, as a new loss does.
+
+        A class weight is not a parameter that can be made anew: after `to_empty` it has to be loaded or set.
+        """
         self.kept.fill_(1)
         self._looks = None
 

@@ -1,0 +1,15 @@
+"""What the tests of compiled kernels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def emulator() -> Iterator[None]:
+    from tests.ptx.kernels import emulated
+
+    with emulated():
+        yield

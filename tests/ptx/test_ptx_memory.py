@@ -54,9 +54,14 @@ class History:
         self.done += [(thread, self.now, value) for thread in numbers]
 
 
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", range(10))
 def test_races_are_those_of_the_whole_history(seed):
     choose = random.Random(seed)
+    found = [one_history_ends_in_a_race(choose) for _ in range(200)]
+    assert 20 < sum(found) < 180  # both kinds were seen
+
+
+def one_history_ends_in_a_race(choose: random.Random) -> bool:
     memory, history = Memory([1]), History()
     place = memory.allocate(np.zeros(1, np.uint8), allowed=True)
     memory.written[place] = True
@@ -84,5 +89,6 @@ def test_races_are_those_of_the_whole_history(seed):
                 memory.store(addresses, data, threads, history.now)
         except Race:
             assert expected
-            return
+            return True
         assert not expected
+    return False

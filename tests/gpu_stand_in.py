@@ -23,7 +23,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-# What imports Triton is imported in functions: it looks then whether it is to interpret or to compile.
+# Functions import what imports Triton, which looks then whether it is to interpret or to compile.
 
 
 class OnCpu(TorchFunctionMode):
@@ -62,7 +62,7 @@ class Event:
         self.seconds = time.perf_counter()
 
     def synchronize(self) -> None:
-        pass
+        """A CPU has done everything by now."""
 
     def elapsed_time(self, later: Event) -> float:
         return (later.seconds - self.seconds) * 1e3

@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+from classifier import Classifier, batch
 from losses import (
     REDUCTIONS,
     Loss,
@@ -13,8 +14,6 @@ from losses import (
     every_loss,
     exactly_equal,
     one_of_each,
-    random_labels,
-    random_scores,
     with_margins,
 )
 from torch import Tensor
@@ -22,22 +21,13 @@ from torch import Tensor
 pytestmark = pytest.mark.usefixtures("compiler")
 
 
-class Evaluation(torch.nn.Module):
+class Evaluation(Classifier):
     def __init__(self, loss: Loss, reduction: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = torch.nn.Linear(8, 11)
-        self.loss = loss.module(reduction=reduction, weight=torch.linspace(0.5, 2, 11))
+        super().__init__(loss.module(reduction=reduction, weight=torch.linspace(0.5, 2, 11)))
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.loss(self.layer(x), labels)
-
-
-def batch(n_rows: int) -> tuple[Tensor, Tensor]:
-    labels = random_labels(n_rows, n=11)
-    labels[0] = -100
-    return random_scores(n_rows, 8, seed=n_rows), labels
+            return super().forward(x, labels)
 
 
 def exported(model: Evaluation, strict: bool) -> torch.export.ExportedProgram:

@@ -2,11 +2,11 @@
 
 # No `from __future__ import annotations`: torch.fx cannot pickle types that are strings.
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from classifier import Classifier
 from losses import Loss, each, every_loss, exactly_equal, random_labels, random_scores, with_margins
 from torch import Tensor, fx
 
@@ -16,18 +16,7 @@ import triton_topk
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
-class Model(torch.nn.Module):
-    def __init__(self, loss: Callable[..., Any]) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = torch.nn.Linear(8, 11)
-        self.loss = loss
-
-    def forward(self, x: Tensor, labels: Tensor) -> Any:
-        return self.loss(self.layer(x), labels)
-
-
-def same(traced: fx.GraphModule, model: Model) -> None:
+def same(traced: fx.GraphModule, model: Classifier) -> None:
     """The same loss and gradients, for batches of any size."""
     for n_rows in (4, 7):
         batch = random_scores(n_rows, 8), random_labels(n_rows, n=11)
@@ -41,7 +30,7 @@ def same(traced: fx.GraphModule, model: Model) -> None:
 
 @each([*with_margins(3, torch.linspace(0, 2, 11)), Loss("lq_loss", q=0.5, reduction="none")])
 def test_the_traced_model_computes_the_same(loss: Loss) -> None:
-    model = Model(loss.module(weight=torch.linspace(0.5, 2, 11)))
+    model = Classifier(loss.module(weight=torch.linspace(0.5, 2, 11)))
     traced = fx.symbolic_trace(model)
     assert loss.function in [node.target for node in traced.graph.nodes]
     same(traced, model)
@@ -54,13 +43,13 @@ def test_the_traced_model_computes_the_same(loss: Loss) -> None:
 
 @every_loss
 def test_a_function_in_a_model(loss: Loss) -> None:
-    model = Model(lambda *args: loss.function(*args, reduction="sum"))
+    model = Classifier(lambda *args: loss.function(*args, reduction="sum"))
     same(fx.symbolic_trace(model), model)
 
 
 @every_loss
 def test_the_traced_model_can_be_pickled_and_traced_again(loss: Loss) -> None:
-    model = Model(loss.module())
+    model = Classifier(loss.module())
     traced = pickle.loads(pickle.dumps(fx.symbolic_trace(model)))
     same(traced, model)
     same(fx.symbolic_trace(traced), model)
@@ -68,7 +57,7 @@ def test_the_traced_model_can_be_pickled_and_traced_again(loss: Loss) -> None:
 
 @every_loss
 def test_what_comes_after_the_loss_is_traced_too(loss: Loss) -> None:
-    class Accuracy(Model):
+    class Accuracy(Classifier):
         def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             found, hits = self.loss(self.layer(x), labels, normalizer=labels.new_tensor(4))
             return 2 * found, hits.topk.float().mean()
@@ -79,7 +68,7 @@ def test_what_comes_after_the_loss_is_traced_too(loss: Loss) -> None:
 
 
 def test_the_truncated_loss_is_traced_for_evaluation() -> None:
-    model = Model(triton_topk.nn.TruncatedLqLoss(100)).eval()
+    model = Classifier(triton_topk.nn.TruncatedLqLoss(100)).eval()
     same(fx.symbolic_trace(model), model)
 
 
@@ -89,7 +78,7 @@ def test_the_truncated_loss_as_a_leaf() -> None:
             leaf = isinstance(module, triton_topk.nn.TruncatedLqLoss)
             return leaf or super().is_leaf_module(module, name)
 
-    class Training(Model):
+    class Training(Classifier):
         def forward(self, x: Tensor, labels: Tensor) -> Tensor:
             return self.loss(self.layer(x), labels, labels)
 
@@ -99,11 +88,11 @@ def test_the_truncated_loss_as_a_leaf() -> None:
 
 @every_loss
 def test_errors_are_those_of_the_call_that_was_traced(loss: Loss) -> None:
-    traced = fx.symbolic_trace(Model(lambda *args: loss.function(*args, ignore_index=0.5)))
+    traced = fx.symbolic_trace(Classifier(lambda *args: loss.function(*args, ignore_index=0.5)))
     with pytest.raises(TypeError, match=r"ignore_index must be an int, got 0\.5"):
         traced(random_scores(4, 8), random_labels(4, n=11))
     with pytest.raises(TypeError, match="unexpected keyword argument 'alpha'"):
-        fx.symbolic_trace(Model(lambda *args: loss.function(*args, alpha=1)))
+        fx.symbolic_trace(Classifier(lambda *args: loss.function(*args, alpha=1)))
 
 
 @every_loss

@@ -29,7 +29,7 @@ F16, F32, F64 = (TYPES[name] for name in ("f16", "f32", "f64"))
 def fma(a: Array, b: Array, c: Array) -> Array:
     """a b + c in extended precision, rounded: once, but for one case in 2^40, where what it held was itself a tie.
 
-    Of float64 numbers a b is rounded to 64 bits before, so that where c cancels it, what is left is off.
+    A product of float64 numbers is rounded to 64 bits before, so that where c cancels it the rest is off.
     """
     wide = np.longdouble
     return (a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype)
@@ -41,7 +41,7 @@ def _max(a: Array, b: Array) -> Array:
 
 
 def _flushing(compute: Compute) -> Compute:
-    """Of subnormal numbers only the signs count."""
+    """Subnormal numbers, given and found, become zeros of their signs."""
 
     def flush(x: Array) -> Array:
         return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.copysign(x.dtype.type(0), x), x)
@@ -127,7 +127,7 @@ def _field(x: Array, start: Array, length: Array) -> Array:
 
 
 def _permuted(a: Array, b: Array, selector: Array) -> Array:
-    """Of the eight bytes of a (the lower) and b, those that the selector's first four digits name."""
+    """The selector's first four digits name four of the eight bytes of a (the lower) and b."""
     both, result = a.astype(U64) | b.astype(U64) << np.uint64(32), 0
     for i in range(4):
         digit = (selector >> np.uint32(4 * i) & np.uint32(15)).astype(U64)

@@ -1,4 +1,4 @@
-"""Which of the structures of kernels are run always."""
+"""Structures of kernels as cases of tests."""
 
 from __future__ import annotations
 

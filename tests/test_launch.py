@@ -76,9 +76,10 @@ def test_a_row_in_parts_is_summarised_and_finished(kernel: Kernel, with_gradient
             given["gradient"] = None
         launch.run(**given)
         summaries, finish = kernel.launched[-2:]
-        parts = summaries["PARTS"]
-        assert parts == finish["PARTS"] > 1
-        assert (summaries["FINISH"], finish["FINISH"]) == (False, True)
+        layouts = [launched["LAYOUT"].group for launched in (summaries, finish)]
+        parts = layouts[0].parts
+        assert parts == layouts[1].parts > 1
+        assert [layout.finish for layout in layouts] == [False, True]
         assert summaries["grid"] == (n_rows * parts, 1, 1)
         assert finish["grid"] == (n_rows * (parts if with_gradient else 1), 1, 1)
         assert summaries["summaries"] is finish["summaries"]

@@ -12,13 +12,13 @@ from triton_topk.kernels.config import Config
 from triton_topk.parameters import Loss
 
 # `blocks` is set for the scores at hand, and `parts` is what there may be at most.
-RESIDENT = Config(rows=4, lanes=16, blocks=0, stream=False, warps=1)
-STREAM = Config(rows=2, lanes=16, blocks=0, stream=True, warps=1)
-WIDE = Config(rows=1, lanes=64, blocks=0, stream=False, warps=1)
-PARTS = Config(rows=64, lanes=16, blocks=0, stream=False, warps=1, parts=3)
+RESIDENT = Config(rows=4, columns=16, blocks=0, stream=False, warps=1)
+STREAM = Config(rows=2, columns=16, blocks=0, stream=True, warps=1)
+WIDE = Config(rows=1, columns=64, blocks=0, stream=False, warps=1)
+PARTS = Config(rows=64, columns=16, blocks=0, stream=False, warps=1, parts=3)
 STREAMED_PARTS = replace(PARTS, stream=True)
-HALVES = replace(RESIDENT, lanes=32, vectors=2)
-STREAMED_HALVES = replace(STREAM, lanes=8, vectors=2)
+HALVES = replace(RESIDENT, columns=32, vectors=2)
+STREAMED_HALVES = replace(STREAM, columns=8, vectors=2)
 LAYOUTS = {
     "resident": RESIDENT,
     "stream": STREAM,
@@ -49,7 +49,7 @@ def run(
 
 
 def fit(config: Config, n: int) -> Config:
-    blocks = -(-n // (config.lanes * config.vectors))
+    blocks = -(-n // (config.columns * config.vectors))
     parts = min(config.parts, blocks)
     return replace(config, blocks=-(-blocks // parts), parts=parts)
 

@@ -70,7 +70,7 @@ def test_lq_against_the_truth_in_float64() -> None:
 
 @pytest.mark.parametrize("q", [0.0, 0.7])
 def test_lq_of_streamed_rows_against_the_truth(q: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(rows=64, lanes=16, blocks=4, stream=True, warps=1)
+    config = Config(rows=64, columns=16, blocks=4, stream=True, warps=1)
     monkeypatch.setattr(launch, "run", partial(launch.run, config=config))
     assert_promised(cases(60), q, backend="triton")
 

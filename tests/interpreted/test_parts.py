@@ -24,7 +24,7 @@ from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # One narrow block a part.
-MANY = replace(PARTS, lanes=8, parts=64)
+MANY = replace(PARTS, columns=8, parts=64)
 SVM = SmoothSVM(5, 1.0, 1.0, None, -100, None, None)
 HARD = HardSVM(5, 1.0, -100, None, None)
 LQ = Lq(0.0, None, -100, None, None)
@@ -138,7 +138,7 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     offset[2] = torch.linspace(0, 30, n)
     offset[3, ::3] = 100
     scores, labels = torch.randn(4, n) + offset, torch.tensor([0, 1, n - 1, 650])
-    config = Config(rows=4, lanes=128, blocks=0, stream=True, warps=1, parts=3)
+    config = Config(rows=4, columns=128, blocks=0, stream=True, warps=1, parts=3)
     losses, gradient = run(launch, scores, labels, SVM._replace(k=k), config)
     expected = run(eager, scores.double(), labels, SVM._replace(k=k))
     torch.testing.assert_close(losses.double(), expected[0], rtol=1e-6, atol=0)
@@ -157,13 +157,14 @@ def test_parts_that_have_nothing_but_their_largest_scores(spread: float) -> None
     assert math.comb(n - 1, k) > torch.finfo(torch.float32).max
     loss = SVM._replace(k=k)
     scores = torch.cat((torch.zeros(1), v.flatten()))[None]
-    config = Config(rows=1, lanes=1, blocks=20, stream=True, warps=1, parts=parts)
+    config = Config(rows=1, columns=1, blocks=20, stream=True, warps=1, parts=parts)
     plan = launch._plan(loss, n, torch.float32, False, config)
-    summaries = torch.zeros(1, parts, plan.numbers)
+    summaries = torch.zeros(1, parts, plan.summary)
     summaries[0, :, :top] = v
     labels, found = torch.zeros(1, dtype=torch.int64), torch.full((1,), math.nan)
     tensors = (scores, labels, None, None, None, None, found, None, None, summaries)
-    launch._launch(launch.loss_kernel, 1, tensors, (1, n, n, 0, 0, 0, -100), *plan.loss)
+    numbers = (1, n, n, 0, 0, 0, -100, *plan.numbers)
+    launch._launch(launch.loss_kernel, 1, tensors, numbers, *plan.last)
     expected, _ = run(eager, scores.double(), labels, loss)
     torch.testing.assert_close(found.double(), expected, rtol=5e-7, atol=0)
 

@@ -20,7 +20,7 @@ from tests.ptx.listing import Listing, parse
 from tests.ptx.machine import Machine
 from tests.ptx.memory import Fault, Memory
 from triton_topk.kernels import launch
-from triton_topk.kernels.loss import loss_kernel
+from triton_topk.kernels.kernel import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
 
 _TARGET = GPUTarget("cuda", 90, 32)
@@ -81,7 +81,7 @@ class _Kernel:
         for name, x in tensors.items():
             place, covered = places[x.untyped_storage().data_ptr()], _covered(x)
             memory.readable[place] |= covered
-            if name == "summaries" and given["FINISH"]:
+            if name == "summaries" and given["LAYOUT"].group.finish:
                 memory.written[place] |= self._of_summaries
             elif name in _OUTPUTS:
                 memory.writable[place] |= covered

@@ -1,6 +1,6 @@
 """A row as blocks of columns, and the positions that its columns belong to.
 
-A block is a tuple of one or two tensors [ROWS, LANES] of adjacent columns, of which a lane has a vector each: VEC
+A block is a tuple of one or two tensors [ROWS, COLUMNS] of adjacent columns, of which a lane has a vector each: VEC
 adjacent columns, as many as 128 bits hold.  What a position holds is a column of every block: of 16-bit scores two
 columns, since a position's candidates are read one by one however small they are.  Two tensors a block make twice the
 positions, of half the candidates.
@@ -11,35 +11,30 @@ import triton.language as tl
 
 
 @triton.jit
-def load(here, offset, column, n, ACC: tl.constexpr, MASKED: tl.constexpr, VECTORS: tl.constexpr):
-    """The scores of a block as a tuple of VECTORS tensors, -inf outside the row.  column: of the first."""
+def load(scores, offset, width, MASKED: tl.constexpr, LAYOUT: tl.constexpr):
+    """The block of scores [ROWS, 1] that begins at column offset, -inf from column width on."""
+    column = tl.arange(0, LAYOUT.columns)
+    pointers = scores + column[None, :]
     out = ()
-    for i in tl.static_range(VECTORS):
-        at = offset + i * column.shape[0]
-        inside = (column < n - at)[None, :]
-        x = tl.load(here + at, mask=inside, other=float("-inf")) if MASKED else tl.load(here + at)
-        out = out + (x.to(ACC),)
+    for i in tl.static_range(LAYOUT.vectors):
+        at = offset + i * LAYOUT.columns
+        if MASKED:
+            x = tl.load(pointers + at, mask=(column < width - at)[None, :], other=float("-inf"))
+        else:
+            x = tl.load(pointers + at)
+        out = out + (x.to(LAYOUT.acc),)
     return out
 
 
 @triton.jit
-def maximum(a, b):
-    """tl.maximum of tuples."""
-    out = ()
-    for i in tl.static_range(len(a)):
-        out = out + (tl.maximum(a[i], b[i]),)
-    return out
-
-
-@triton.jit
-def add(totals, INDEX: tl.constexpr, x):
-    """The tuple with x added to one of its tensors."""
-    return totals[:INDEX] + (totals[INDEX] + x,) + totals[INDEX + 1 :]
+def constant(value, LAYOUT: tl.constexpr):
+    """A block of one value."""
+    return (tl.full([LAYOUT.rows, LAYOUT.columns], value, LAYOUT.acc),) * LAYOUT.vectors
 
 
 @triton.jit
 def split(x, PARTS: tl.constexpr):
-    """[ROWS, GROUP * PARTS] as the PARTS adjacent columns [ROWS, GROUP] of each lane, in order."""
+    """[ROWS, LANES * PARTS] as the PARTS adjacent columns [ROWS, LANES] of each lane, in order."""
     parts = (x,)
     for _ in tl.static_range(6):
         if len(parts) < PARTS:
@@ -69,50 +64,69 @@ def join(parts):
 
 
 @triton.jit
-def maximum_of_slots(block, VEC: tl.constexpr, SLOTS: tl.constexpr):
-    """The maximum of the columns of each slot, as a tuple over the SLOTS of each of the block's tensors."""
+def slot_column(slot, LAYOUT: tl.constexpr):
+    """The first column of a slot's position, from the lane's first column on."""
+    return slot // LAYOUT.slots * LAYOUT.columns + slot % LAYOUT.slots
+
+
+@triton.jit
+def position_of(column, LAYOUT: tl.constexpr):
+    """The first column of the position that a column belongs to."""
+    return column % LAYOUT.block // LAYOUT.vec * LAYOUT.vec + column % LAYOUT.slots
+
+
+@triton.jit
+def position_column(position, number, LAYOUT: tl.constexpr):
+    """The column of a position's score of a number."""
+    fold = number % LAYOUT.fold * LAYOUT.slots
+    return position + number // LAYOUT.fold * LAYOUT.block + fold
+
+
+@triton.jit
+def maximum_of_slots(block, LAYOUT: tl.constexpr):
+    """The maximum of the columns of each slot, as a tuple over the slots of each of the block's tensors."""
     out = ()
     for v in tl.static_range(len(block)):
-        parts = split(block[v], VEC)
-        for s in tl.static_range(SLOTS):
+        parts = split(block[v], LAYOUT.vec)
+        for s in tl.static_range(LAYOUT.slots):
             largest = parts[s]
-            for i in tl.static_range(s + SLOTS, VEC, SLOTS):
+            for i in tl.static_range(s + LAYOUT.slots, LAYOUT.vec, LAYOUT.slots):
                 largest = tl.maximum(largest, parts[i])
             out = out + (largest,)
     return out
 
 
 @triton.jit
-def sum_where_left(block, taken, VEC: tl.constexpr):
+def sum_where_left(block, taken, LAYOUT: tl.constexpr):
     """The sum over each lane's columns of the positions that are not taken."""
-    SLOTS: tl.constexpr = len(taken) // len(block)
-    total = tl.zeros([block[0].shape[0], block[0].shape[1] // VEC], block[0].dtype)
+    total = tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc)
     for v in tl.static_range(len(block)):
-        parts = split(block[v], VEC)
-        for i in tl.static_range(VEC):
-            total += tl.where(taken[v * SLOTS + i % SLOTS], 0.0, parts[i])
+        parts = split(block[v], LAYOUT.vec)
+        for i in tl.static_range(LAYOUT.vec):
+            total += tl.where(taken[v * LAYOUT.slots + i % LAYOUT.slots], 0.0, parts[i])
     return total
 
 
 @triton.jit
-def infinite_where_taken(p, taken, VEC: tl.constexpr, VECTORS: tl.constexpr):
-    """The pivot p of each column of a block, +inf at the positions taken: nothing has weight beside it."""
-    SLOTS: tl.constexpr = len(taken) // VECTORS
+def infinite_where_taken(p, taken, LAYOUT: tl.constexpr):
+    """The pivot p of each column of a block, +inf at the positions taken: no score has weight beside it."""
     out = ()
-    for v in tl.static_range(VECTORS):
+    for v in tl.static_range(LAYOUT.vectors):
         columns = ()
-        for i in tl.static_range(VEC):
-            columns = columns + (tl.where(taken[v * SLOTS + i % SLOTS], float("inf"), p[:, None]),)
+        for i in tl.static_range(LAYOUT.vec):
+            is_taken = taken[v * LAYOUT.slots + i % LAYOUT.slots]
+            columns = columns + (tl.where(is_taken, float("inf"), p[:, None]),)
         out = out + (join(columns),)
     return out
 
 
 @triton.jit
-def zeros(here, column, NUMBER: tl.constexpr, ACC: tl.constexpr):
-    """0 for each row, in the layout of the scores: from a load that loads nothing.
+def zeros(scores, NUMBER: tl.constexpr, COLUMNS: tl.constexpr, LAYOUT: tl.constexpr):
+    """0 for each row, in the layout of COLUMNS scores: from a load that loads nothing.
 
     In Triton 3.6 and 3.7 the last loads before an operation choose its layout.  Those are the candidates', to which
     every score would be moved, and back.  NUMBER keeps the compiler from merging two of these.
     """
-    nothing = tl.load(here, mask=(column < -NUMBER)[None, :], other=0.0)
-    return tl.sum(nothing.to(ACC), axis=1)
+    column = tl.arange(0, COLUMNS)[None, :]
+    nothing = tl.load(scores + column, mask=column < -NUMBER, other=0.0)
+    return tl.sum(nothing.to(LAYOUT.acc), axis=1)

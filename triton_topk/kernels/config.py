@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from triton_topk.kernels.polynomial import REDUCIBLE_DEGREES
+from triton_topk.kernels.tuples import REDUCIBLE_LENGTHS
 
 _VECTOR_BYTES = 16
 _WARP = 32
@@ -26,7 +26,7 @@ class Config:
     """How rows of n scores are laid over programs; see docs/algorithm.md, "Kernels"."""
 
     rows: int  # rows a program
-    lanes: int  # columns of a block, or of each half of it
+    columns: int  # of a block, or of each half of it
     blocks: int  # blocks a row, or a part of it
     stream: bool  # read the row once a phase instead of keeping it in registers
     warps: int
@@ -63,8 +63,8 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
             warps = _LONGEST_PART // (scores * _WARP)
         # a function of n alone, so that a row's bits do not depend on the batch
         parts = _ceil_div(n, scores * _WARP * warps)
-    lanes, vectors = _lanes(n, degree, size, stream, scores, warps)
-    config = laid_out(Config(1, lanes, 1, stream, warps, None, vectors, parts), n, dtype)
+    columns, vectors = _columns(n, degree, size, stream, scores, warps)
+    config = laid_out(Config(1, columns, 1, stream, warps, None, vectors, parts), n, dtype)
     registers = _registers(config, n, degree, size, mixed)
     if registers is None:
         return config
@@ -72,36 +72,38 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
 
 def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
-    """The same with as many rows a program and blocks a row as its lanes, warps and parts make of rows of n scores."""
+    """The same with the rows a program and blocks a row that its columns, warps and parts make of rows of n scores."""
     tile = config.warps * _WARP * _VECTOR_BYTES // dtype.itemsize
-    lanes = min(config.lanes, tile) if config.parts == 1 else tile
-    blocks = _ceil_div(_ceil_div(n, lanes * config.vectors), config.parts)
-    return replace(config, rows=tile // lanes, lanes=lanes, blocks=blocks)
+    columns = min(config.columns, tile) if config.parts == 1 else tile
+    blocks = _ceil_div(_ceil_div(n, columns * config.vectors), config.parts)
+    return replace(config, rows=tile // columns, columns=columns, blocks=blocks)
 
 
-def _lanes(
+def _columns(
     n: int, degree: int, size: int, stream: bool, scores: int, warps: int
 ) -> tuple[int, int]:
-    """The lanes and vectors of rows that are not in parts: short rows share a program."""
+    """The columns and vectors of rows that are not in parts: short rows share a program."""
     vector = _VECTOR_BYTES // size
     tile = warps * _WARP * vector
     most = 40 if size == 4 and degree <= 5 else scores
-    lanes = min(tile, max(4 * vector, _power_of_two(_ceil_div(n * vector, most))))
+    columns = min(tile, max(4 * vector, _power_of_two(_ceil_div(n * vector, most))))
     vectors = 1 if degree == 1 else 2
     top = top_size(degree)
     while (
-        lanes < tile
-        and _candidates(top, _ceil_div(n, lanes * vectors), lanes, vector) > _MAX_CANDIDATES
+        columns < tile
+        and _candidates(top, _ceil_div(n, columns * vectors), columns, vector) > _MAX_CANDIDATES
     ):
-        lanes *= 2
-    if n % vector and n > 2 * lanes and not stream:
-        lanes = tile  # several rows of no alignment would be moved between layouts, score by score
+        columns *= 2
+    if n % vector and n > 2 * columns and not stream:
+        columns = (
+            tile  # several rows of no alignment would be moved between layouts, score by score
+        )
     # positions of half the height only where they are high, or a lane has many candidates
-    blocks = _ceil_div(n, lanes)
+    blocks = _ceil_div(n, columns)
     low = _height(blocks, vector) <= _LOW
-    if low and _candidates(top, blocks, lanes, vector) <= _FEW_CANDIDATES:
+    if low and _candidates(top, blocks, columns, vector) <= _FEW_CANDIDATES:
         vectors = 1
-    return lanes, vectors
+    return columns, vectors
 
 
 def _registers(config: Config, n: int, degree: int, size: int, mixed: bool) -> int | None:
@@ -132,7 +134,7 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
     vector = _VECTOR_BYTES // dtype.itemsize
     scores = config.blocks * config.vectors * vector
     largest = math.comb(scores, min(degree, scores // 2))
-    candidates = _candidates(top, config.blocks, config.lanes, vector)
+    candidates = _candidates(top, config.blocks, config.columns, vector)
     return (
         largest < torch.finfo(torch.float32).max / 100
         and candidates <= _MAX_CANDIDATES
@@ -141,11 +143,11 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
 
 
 def for_waves_of_64(config: Config) -> Config:
-    """The same with as many scores a lane: half the warps, or of one warp the lanes twice as wide."""
+    """The same with as many scores a lane: half the warps, or of one warp the columns twice as wide."""
     if config.warps > 1:
         return replace(config, warps=config.warps // 2, registers=None)
     return replace(
-        config, lanes=2 * config.lanes, blocks=_ceil_div(config.blocks, 2), registers=None
+        config, columns=2 * config.columns, blocks=_ceil_div(config.blocks, 2), registers=None
     )
 
 
@@ -155,14 +157,14 @@ def top_size(k: int) -> int:
     return k + min(3, max(0, (k - 4) // 2))
 
 
-def reducible_degree(degree: int) -> int | None:
+def reducible_length(degree: int) -> int | None:
     """The smallest degree not below this one that kernels can reduce; None above all."""
-    return next((d for d in REDUCIBLE_DEGREES if d >= degree), None)
+    return next((d for d in REDUCIBLE_LENGTHS if d >= degree), None)
 
 
-def _candidates(top: int, blocks: int, lanes: int, vector: int) -> int:
+def _candidates(top: int, blocks: int, columns: int, vector: int) -> int:
     """Of a lane, where the label's position and `top` others are taken."""
-    return (top + 1) * _height(blocks, vector) * vector // lanes
+    return (top + 1) * _height(blocks, vector) * vector // columns
 
 
 def _height(blocks: int, vector: int) -> int:

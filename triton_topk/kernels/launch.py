@@ -1,6 +1,6 @@
 """Launching the kernels on tensors."""
 
-import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from triton_topk.kernels import config as table
-from triton_topk.kernels.loss import loss_kernel
+from triton_topk.kernels import constants
+from triton_topk.kernels.kernel import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.parameters import Loss
 from triton_topk.tensors import accumulation_dtype
 
-_LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
 # As many programs as fill a GPU: more would be started only to find that there is nothing to do.
 _SCALE = {"BLOCK": 4096, "PROGRAMS": 1024, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_SCALE: dict[Any, Any] = {}
@@ -23,16 +23,15 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
     """Whether the kernel can hold rows of n scores."""
-    what = _what(loss, n, dtype)
-    return table.in_range(config or choose(loss, n, dtype), what["TOP"], what["DEGREE"], dtype)
+    formula, _ = constants.formula(loss, n, dtype)
+    return table.in_range(config or choose(loss, n, dtype), formula.top, formula.degree, dtype)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
     """The configuration for rows of n scores, for warps of 32."""
-    what = _what(loss, n, dtype)
-    degree = max(what["DEGREE"], what["K"])
-    return table.choose(n, degree, dtype, mixed=what["SMOOTH"] and what["LQ"])
+    formula, _ = constants.formula(loss, n, dtype)
+    return table.choose(n, max(formula.degree, formula.k), dtype, formula.mixed)
 
 
 def run(
@@ -72,12 +71,13 @@ def run(
         *((0, 0) if margins is None else margins.stride()),
         0 if upstream is None else upstream.stride(0),
         loss.ignore_index,
+        *plan.numbers,
     )
-    if plan.summary is not None:
+    if plan.first is not None:
         dtype = accumulation_dtype(scores.dtype)
-        summaries = scores.new_empty((n_rows, plan.parts, plan.numbers), dtype=dtype)
+        summaries = scores.new_empty((n_rows, plan.parts, plan.summary), dtype=dtype)
         tensors = (scores, labels, *[None] * 7, summaries)
-        _launch(loss_kernel, n_programs * plan.parts, tensors, numbers, *plan.summary)
+        _launch(loss_kernel, n_programs * plan.parts, tensors, numbers, *plan.first)
         if gradient is not None:
             n_programs *= plan.parts
     weight = None if weight is None else weight.contiguous()
@@ -93,14 +93,14 @@ def run(
         gradient,
         summaries,
     )
-    _launch(loss_kernel, n_programs, tensors, numbers, *plan.loss)
+    _launch(loss_kernel, n_programs, tensors, numbers, *plan.last)
 
 
 def _launch(
     kernel: Any,
     n_programs: int,
     tensors: tuple[Tensor | None, ...],
-    numbers: tuple[int, ...],
+    numbers: tuple[float, ...],
     constants: dict[str, Any],
     compiled: dict[Any, Any],
 ) -> None:
@@ -134,9 +134,10 @@ class _Plan(NamedTuple):
 
     rows: int  # of a program
     parts: int  # of a row
-    numbers: int  # of a part's summary, its positions among them (summary.py)
-    summary: tuple[dict[str, Any], dict[Any, Any]] | None
-    loss: tuple[dict[str, Any], dict[Any, Any]]
+    summary: int  # numbers of a part's summary
+    numbers: constants.Numbers
+    first: tuple[dict[str, Any], dict[Any, Any]] | None
+    last: tuple[dict[str, Any], dict[Any, Any]]
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -148,77 +149,20 @@ def _plan(
         config = choose(loss, n, dtype)
         if torch.version.hip:
             config = table.for_waves_of_64(config)
-    what = _what(loss, n, dtype)
-    vector = 16 // dtype.itemsize
-    constants = {
-        **what,
-        "ROWS": config.rows,
-        "LANES": config.lanes,
-        "VECTORS": config.vectors,
-        "BLOCKS": config.blocks,
-        "SCALED": math.comb(n - 1, what["DEGREE"]) > _LARGEST_COEFFICIENT,
-        "SORTED": table.reducible_degree(what["TOP"]),
-        "VEC": min(vector, config.lanes, max(1, config.rows * config.lanes // (32 * config.warps))),
-        "ALIGN_ROWS": vector if aligned else 1,
-        "ALIGN_N": math.gcd(n, vector),
-        "STREAM": config.stream,
-        "PARTS": config.parts,
-        "FINISH": False,
-        "num_warps": config.warps,
-        "enable_fp_fusion": True,
-    }
-    if config.registers is not None:
-        constants["maxnreg"] = config.registers
-    numbers = 2 * what["TOP"] + what["DEGREE"] + 5
-    if config.parts == 1:
-        return _Plan(config.rows, 1, numbers, None, (constants, {}))
-    finish = constants | {"STREAM": True, "FINISH": True}
-    return _Plan(config.rows, config.parts, numbers, (constants, {}), (finish, {}))
+    formula, numbers = constants.formula(loss, n, dtype)
+    layout = constants.layout(config, formula, n, dtype, aligned)
 
+    def launch(layout: constants.Layout) -> tuple[dict[str, Any], dict[Any, Any]]:
+        groups = {"LOSS": constants.Constants(formula), "LAYOUT": constants.Constants(layout)}
+        options: dict[str, Any] = {"num_warps": config.warps, "enable_fp_fusion": True}
+        if config.registers is not None:
+            options["maxnreg"] = config.registers
+        return groups | options, {}
 
-@lru_cache(maxsize=1024, typed=True)
-def _what(loss: Loss, n: int, dtype: torch.dtype) -> dict[str, Any]:
-    """The kernel's arguments that say what to compute."""
-    out: dict[str, Any] = {
-        "SMOOTH": False,
-        "HARD": False,
-        "LQ": False,
-        "K": 1,
-        "TOP": 1,
-        "DEGREE": 0,
-        "REDUCIBLE": None,
-        "THRESHOLD": None,
-        "TRUNCATED": False,
-        **dict.fromkeys(("margin", "inverse", "rate", "tau", "q", "cut", "truncated", "mix"), 0.0),
-    }
-    if isinstance(loss, SmoothSVM | SmoothSVMLq):
-        digits = 52 if dtype == torch.float64 else 23
-        degree = loss.k if loss.order is None else loss.k + loss.order - 1
-        out |= {
-            "SMOOTH": True,
-            "K": loss.k,
-            "TOP": table.top_size(loss.k),
-            "DEGREE": degree,
-            "REDUCIBLE": table.reducible_degree(degree),
-            "THRESHOLD": None if loss.order is None else 2.0 ** (digits / (loss.k + loss.order)),
-            "margin": loss.k * loss.margin,
-            "inverse": 1 / (loss.k * loss.tau),
-            "rate": math.log2(math.e) / (loss.k * loss.tau),
-            "tau": loss.tau,
-        }
-    if isinstance(loss, HardSVM):
-        out |= {"HARD": True, "K": loss.k, "TOP": loss.k, "margin": loss.k * loss.margin}
-    if isinstance(loss, Lq | SmoothSVMLq):
-        lq = loss if isinstance(loss, Lq) else loss.lq
-        out |= {"LQ": True, "q": lq.q}
-        if isinstance(loss, Lq) and loss.hits is not None:
-            out |= {"K": loss.hits, "TOP": loss.hits}
-        if lq.truncation is not None:
-            cut = -math.log(lq.truncation)
-            out |= {"TRUNCATED": True, "cut": cut, "truncated": lq.truncated_loss}
-    if isinstance(loss, SmoothSVMLq):
-        out["mix"] = loss.mix
-    return out
+    first, last = None, layout
+    if config.parts > 1:
+        first, last = launch(layout), replace(layout, stream=True, finish=True)
+    return _Plan(config.rows, config.parts, layout.summary, numbers, first, launch(last))
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:

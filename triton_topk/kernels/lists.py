@@ -6,6 +6,12 @@ A list is a tuple of tensors, so that a comparison is a maximum and a minimum of
 import triton
 import triton.language as tl
 
+from triton_topk.kernels import tuples
+from triton_topk.kernels.tuples import lane_reduction
+
+# Stands for a masked class where a difference of two -inf would be NaN.
+LOWEST = tl.constexpr(-1.0e38)
+
 
 @triton.jit
 def insert(lists, x, DEPTH: tl.constexpr):
@@ -92,111 +98,13 @@ def _half_clean(x, DISTANCE: tl.constexpr):
     return out
 
 
-# fmt: off
-@triton.jit
-def _merge_2(a1, a2, b1, b2):
-    return merge((a1, a2), (b1, b2))
-
-
-@triton.jit
-def _merge_3(a1, a2, a3, b1, b2, b3):
-    return merge((a1, a2, a3), (b1, b2, b3))
-
-
-@triton.jit
-def _merge_4(a1, a2, a3, a4, b1, b2, b3, b4):
-    return merge((a1, a2, a3, a4), (b1, b2, b3, b4))
-
-
-@triton.jit
-def _merge_5(a1, a2, a3, a4, a5, b1, b2, b3, b4, b5):
-    return merge((a1, a2, a3, a4, a5), (b1, b2, b3, b4, b5))
-
-
-@triton.jit
-def _merge_6(a1, a2, a3, a4, a5, a6, b1, b2, b3, b4, b5, b6):
-    return merge((a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6))
-
-
-@triton.jit
-def _merge_8(a1, a2, a3, a4, a5, a6, a7, a8, b1, b2, b3, b4, b5, b6, b7, b8):
-    return merge((a1, a2, a3, a4, a5, a6, a7, a8), (b1, b2, b3, b4, b5, b6, b7, b8))
-
-
-@triton.jit
-def _merge_10(a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10):
-    return merge((a1, a2, a3, a4, a5, a6, a7, a8, a9, a10), (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10))
-
-
-@triton.jit
-def _merge_12(
-    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12,
-    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12,
-):
-    return merge(
-        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12),
-        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12),
-    )
-
-
-@triton.jit
-def _merge_14(
-    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14,
-    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14,
-):
-    return merge(
-        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14),
-        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14),
-    )
-
-
-@triton.jit
-def _merge_16(
-    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16,
-    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16,
-):
-    return merge(
-        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16),
-        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16),
-    )
-
-
-@triton.jit
-def _merge_20(
-    a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19, a20,
-    b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16, b17, b18, b19, b20,
-):
-    return merge(
-        (a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19, a20),
-        (b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16, b17, b18, b19, b20),
-    )
-# fmt: on
+_over_lanes = lane_reduction(merge)
 
 
 @triton.jit
 def merge_lanes(lists, SORTED: tl.constexpr):
-    """Merge the lists of the lanes of axis 1."""
+    """Merge the lists of the lanes of axis 1, padded to SORTED."""
     if SORTED == 1:
         return (tl.max(lists[0], axis=1),)
-    elif SORTED == 2:
-        return tl.reduce(lists, 1, _merge_2)
-    elif SORTED == 3:
-        return tl.reduce(lists, 1, _merge_3)
-    elif SORTED == 4:
-        return tl.reduce(lists, 1, _merge_4)
-    elif SORTED == 5:
-        return tl.reduce(lists, 1, _merge_5)
-    elif SORTED == 6:
-        return tl.reduce(lists, 1, _merge_6)
-    elif SORTED == 8:
-        return tl.reduce(lists, 1, _merge_8)
-    elif SORTED == 10:
-        return tl.reduce(lists, 1, _merge_10)
-    elif SORTED == 12:
-        return tl.reduce(lists, 1, _merge_12)
-    elif SORTED == 14:
-        return tl.reduce(lists, 1, _merge_14)
-    elif SORTED == 16:
-        return tl.reduce(lists, 1, _merge_16)
     else:
-        return tl.reduce(lists, 1, _merge_20)
+        return _over_lanes(tuples.padded(lists, float("-inf"), SORTED), SORTED)

@@ -1,94 +1,132 @@
 """The largest scores of a row, exact with ties, without sorting the row.
 
 A position is one column of every block.  While a row passes, each position keeps its largest score alone.  The
-COUNT positions with the largest maxima have the COUNT largest scores.  Those positions, and that of the label,
+positions with the TOP largest maxima have the TOP largest scores.  Those positions, and that of the label,
 are then read again: their columns, the candidates, are few.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import lists
+from triton_topk.kernels import blocks, lists, tuples
+
+NO_COLUMN = tl.constexpr(2**30)  # stands for a position where none is left
+
+
+class Taken(NamedTuple):
+    """The positions of a row that are taken: the label's and those with the largest maxima."""
+
+    slots: Any  # for each slot of a lane, whether it is taken, [ROWS, LANES]
+    left: Any  # the largest maximum of each lane's other slots, [ROWS, LANES]
+    columns: Any  # the positions, each HEIGHT times in a row, as tensors [ROWS, LANES]
+    few: Any  # the same as tensors of fewer lanes, [ROWS, FEW]
+
+
+class Candidates(NamedTuple):
+    """The scores of the positions taken, as tuples of [ROWS, LANES]: -inf for the label and outside the row."""
+
+    scores: Any
+    columns: Any
+
+
+class Largest(NamedTuple):
+    """The largest scores of the others, [ROWS]."""
+
+    v: Any  # tuple of TOP, descending
+    first: Any  # v_1, the largest of all
+    p: Any  # v_k, the pivot; 0 where fewer than k others are left; NaN where the largest is +inf
+    few: Any  # whether fewer than k others are left
+    floor: Any  # the last of v; where classes are masked a number that all scores that are left are above
 
 
 @triton.jit
-def take_positions(
-    firsts,
-    label_at,
-    start,
-    LANES: tl.constexpr,
-    SLOTS: tl.constexpr,
-    COUNT: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    FEW: tl.constexpr,
-    NONE: tl.constexpr,
-):
-    """Take COUNT positions: the label's and those with the largest maxima, in this order.
+def maxima(part, LAYOUT: tl.constexpr):
+    """The maximum of each column of a row's blocks, and all blocks, unless the row is to be read again."""
+    kept = ()
+    largest = blocks.constant(float("-inf"), LAYOUT)
+    LAST: tl.constexpr = LAYOUT.blocks - 1
+    if LAYOUT.stream:
+        for b in range(LAST):
+            x = blocks.load(part.scores, b * LAYOUT.block, part.width, False, LAYOUT)
+            largest = tuples.maximum(largest, x)
+        x = blocks.load(part.scores, LAST * LAYOUT.block, part.width, True, LAYOUT)
+        largest = tuples.maximum(largest, x)
+    else:
+        for b in tl.static_range(LAYOUT.blocks):
+            x = blocks.load(part.scores, b * LAYOUT.block, part.width, b == LAST, LAYOUT)
+            largest = tuples.maximum(largest, x)
+            kept = kept + x
+    return largest, kept
 
-    firsts: for each slot of a lane, the maximum [ROWS, GROUP] of its position; start [GROUP]: the column of slot 0.
-    Returns the slots taken, as bits, the largest maximum of each lane's other slots, and the positions taken, each
-    HEIGHT times in a row, as tuples of [ROWS, WIDTH] and as tuples of [ROWS, FEW].  NONE stands for a position where
-    none is left.
+
+@triton.jit
+def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """Take the label's position, and then those with the largest maxima.
+
+    firsts: for each slot of a lane, the maximum [ROWS, LANES] of its position.
     """
+    COUNT: tl.constexpr = LOSS.taken
+    HEIGHT: tl.constexpr = LAYOUT.height
+    LANES: tl.constexpr = LAYOUT.lanes
+    # of a row's lanes, those that merge the candidates' largest values: 8 candidates each
+    FEW: tl.constexpr = min(LANES, max(HEIGHT, triton.next_power_of_2(COUNT * HEIGHT) // 8))
     # at a time as many as two tensors have room for
-    STEP: tl.constexpr = min(COUNT, max(1, 2 * WIDTH // HEIGHT))
+    STEP: tl.constexpr = min(COUNT, max(1, 2 * LANES // HEIGHT))
     REST: tl.constexpr = COUNT % STEP
+    start = tl.arange(0, LANES)[None, :] * LAYOUT.vec
+    label = tl.where(part.has_label, blocks.position_of(part.label, LAYOUT), NO_COLUMN)[:, None]
     maxima = ()
     for s in tl.static_range(len(firsts)):
-        of_label = start[None, :] + (s // SLOTS * LANES + s % SLOTS) == label_at[:, None]
+        of_label = start + blocks.slot_column(s, LAYOUT) == label
         # +inf elsewhere makes the row NaN, whatever is taken
         maxima = maxima + (tl.where(of_label, float("inf"), firsts[s]),)
     maxima, order = lists.sort(maxima)
     taken = tl.zeros(maxima[0].shape, tl.int32)
-    nothing = (tl.full([maxima[0].shape[0]], NONE, tl.int32),) * STEP
+    none = (tl.full([LAYOUT.rows], NO_COLUMN, tl.int32),) * STEP
     wide = ()
     narrow = ()
     for _ in tl.static_range(0, COUNT, STEP):
-        wide = wide + _repeated(nothing, HEIGHT, WIDTH)
-        narrow = narrow + _repeated(nothing, HEIGHT, FEW)
+        wide = wide + _repeated(none, HEIGHT, LANES)
+        narrow = narrow + _repeated(none, HEIGHT, FEW)
     # not unrolled: the compiler takes a time that grows with the square of the code
     for _ in range(0, COUNT - REST, STEP):
-        maxima, order, taken, found = _take(maxima, order, taken, STEP, start, LANES, SLOTS, NONE)
-        wide = _append(wide, _repeated(found, HEIGHT, WIDTH))
+        maxima, order, taken, found = _take(maxima, order, taken, start, STEP, LAYOUT)
+        wide = _append(wide, _repeated(found, HEIGHT, LANES))
         narrow = _append(narrow, _repeated(found, HEIGHT, FEW))
     if REST > 0:
-        maxima, order, taken, found = _take(maxima, order, taken, REST, start, LANES, SLOTS, NONE)
-        found = found + nothing[REST:]
-        wide = _append(wide, _repeated(found, HEIGHT, WIDTH))
+        maxima, order, taken, found = _take(maxima, order, taken, start, REST, LAYOUT)
+        found = found + none[REST:]
+        wide = _append(wide, _repeated(found, HEIGHT, LANES))
         narrow = _append(narrow, _repeated(found, HEIGHT, FEW))
-    return taken, maxima[0], wide, narrow
+    slots = ()
+    for s in tl.static_range(len(firsts)):
+        slots = slots + ((taken >> s) % 2 == 1,)
+    return Taken(slots, maxima[0], wide, narrow)
 
 
 @triton.jit
-def _take(
-    maxima,
-    order,
-    taken,
-    COUNT: tl.constexpr,
-    start,
-    LANES: tl.constexpr,
-    SLOTS: tl.constexpr,
-    NONE: tl.constexpr,
-):
+def _take(maxima, order, taken, start, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
     """Take the COUNT positions with the largest maxima.
 
-    maxima: of a lane's positions, descending; order: their slots, as digits.
+    maxima: of a lane's positions, descending; order: their slots, as digits; taken: the slots taken, as bits;
+    start: the lane's first column.
     """
     found = ()
     for _ in tl.static_range(COUNT):
         largest = tl.max(maxima[0], axis=1)
         slot = order % 16
-        here = start[None, :] + (slot // SLOTS * LANES + slot % SLOTS)
-        at = tl.min(tl.where(maxima[0] == largest[:, None], here, NONE), axis=1)
+        position = start + blocks.slot_column(slot, LAYOUT)
+        at = tl.min(tl.where(maxima[0] == largest[:, None], position, NO_COLUMN), axis=1)
         found = found + (at,)
-        is_here = here == at[:, None]
-        taken = tl.where(is_here, taken | (1 << slot), taken)
-        order = tl.where(is_here, order // 16, order)
+        is_found = position == at[:, None]
+        taken = tl.where(is_found, taken | (1 << slot), taken)
+        order = tl.where(is_found, order // 16, order)
         shifted = ()
         for s in tl.static_range(len(maxima) - 1):
-            shifted = shifted + (tl.where(is_here, maxima[s + 1], maxima[s]),)
-        maxima = shifted + (tl.where(is_here, float("nan"), maxima[len(maxima) - 1]),)
+            shifted = shifted + (tl.where(is_found, maxima[s + 1], maxima[s]),)
+        maxima = shifted + (tl.where(is_found, float("nan"), maxima[len(maxima) - 1]),)
     return maxima, order, taken, found
 
 
@@ -112,24 +150,46 @@ def _append(queue, new):
 
 
 @triton.jit
-def where(condition, a, b):
-    """tl.where of tuples."""
-    out = ()
-    for i in tl.static_range(len(a)):
-        out = out + (tl.where(condition, a[i], b[i]),)
-    return out
+def load_candidates(part, positions, active, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """The scores of the positions taken, each of which is there as often as it has scores."""
+    WIDTH: tl.constexpr = positions[0].shape[1]
+    NUMBER: tl.constexpr = LOSS.taken * LAYOUT.height
+    scores = ()
+    columns = ()
+    for i in tl.static_range(len(positions)):
+        number = i * WIDTH + tl.arange(0, WIDTH)[None, :]
+        column = blocks.position_column(positions[i], number % LAYOUT.height, LAYOUT)
+        inside = active[:, None] & (column < part.width) & (column != part.label[:, None])
+        if (i + 1) * WIDTH > NUMBER:
+            inside = inside & (number < NUMBER)
+        x = tl.load(part.scores + column, mask=inside, other=float("-inf"))
+        scores = scores + (x.to(LAYOUT.acc),)
+        columns = columns + (column,)
+    return Candidates(scores, columns)
 
 
 @triton.jit
-def largest_values(candidates, COUNT: tl.constexpr, SORTED: tl.constexpr):
-    """The COUNT largest of the candidates of each row, descending."""
+def largest_scores(scores, LOSS: tl.constexpr):
+    """The TOP largest of the scores [ROWS, WIDTH] of each row, descending."""
     of_lanes = ()
-    for i in tl.static_range(len(candidates)):
-        of_lanes = lists.insert(of_lanes, candidates[i], COUNT)
-    for _ in tl.static_range(len(of_lanes), SORTED):
-        of_lanes = of_lanes + (tl.full(candidates[0].shape, float("-inf"), candidates[0].dtype),)
-    merged = lists.merge_lanes(of_lanes, SORTED)
-    out = ()
-    for i in tl.static_range(COUNT):
-        out = out + (merged[i],)
-    return out
+    for i in tl.static_range(len(scores)):
+        of_lanes = lists.insert(of_lanes, scores[i], LOSS.top)
+    return tuples.first(lists.merge_lanes(of_lanes, LOSS.sorted), LOSS.top)
+
+
+@triton.jit
+def largest(v, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """What the losses need to know of the TOP largest scores v."""
+    first = tl.maximum(v[0], lists.LOWEST)
+    few = v[LOSS.k - 1] == float("-inf")
+    p = tl.where(few, 0.0, v[LOSS.k - 1]) + 0.0 * first
+    LOWEST: tl.constexpr = -1.7e308 if LAYOUT.acc == tl.float64 else -3.4e38
+    last = v[LOSS.top - 1]
+    floor = tl.where(last > float("-inf"), last, LOWEST)
+    return Largest(v, first, p, few, floor)
+
+
+@triton.jit
+def with_pivot(largest, p):
+    """The same with another pivot."""
+    return Largest(largest.v, largest.first, p, largest.few, largest.floor)

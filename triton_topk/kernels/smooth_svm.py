@@ -12,15 +12,27 @@ units of log 2.  Row quantities have the shape [ROWS], scores [ROWS, LANES], a l
 candidates [ROWS, GROUP].
 """
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
-from triton_topk.kernels.logistic import reciprocal
+from triton_topk.kernels import lists
+from triton_topk.kernels.logistic import logistic, reciprocal
 from triton_topk.kernels.polynomial import include, multiply, product_over_lanes
 
-# exp2 of it is still in range after a multiplication by u_j.
-_EXPONENT_CAP = tl.constexpr(115.0)
 _TINY = tl.constexpr(1e-30)
+
+
+class Polynomials(NamedTuple):
+    """The polynomials of a row, whose coefficients are [ROWS]; see factors and combine."""
+
+    r: Any  # s^j sigma_j of the rest, from j = 0 on
+    log2_s: Any  # of that s, a power of two
+    a: Any
+    b: Any  # Top's factors are a + b y
+    S: Any  # proportional to s^j sigma_j of the others
+    u: Any  # u_1, u_2, ... in pivot units
 
 
 @triton.jit
@@ -34,17 +46,9 @@ def weigh(x, p, rate):
 
 
 @triton.jit
-def floor_of(v):
-    """The last of Top, or where classes are masked a number that all others' scores are above."""
-    LOWEST: tl.constexpr = -1.7e308 if v[0].dtype == tl.float64 else -3.4e38
-    last = v[len(v) - 1]
-    return tl.where(last > float("-inf"), last, LOWEST)
-
-
-@triton.jit
-def include_rest(r, count, e, x, floor, K: tl.constexpr):
+def include_below(r, count, e, x, floor, LOSS: tl.constexpr):
     """Multiply the scores below the floor into r, and count the others.  NaN counts as below and so reaches its row."""
-    if K > 1:
+    if LOSS.k > 1:
         large = x >= floor[:, None]
         e = tl.where(large, 0.0, e)
         count += large.to(tl.int32)
@@ -52,36 +56,38 @@ def include_rest(r, count, e, x, floor, K: tl.constexpr):
 
 
 @triton.jit
-def beyond_top(count, more, TOP: tl.constexpr, K: tl.constexpr):
-    """How many scores equal to the floor are not of Top, of `count` in the lanes that are not below it, and
-    whether any score is: one of those, or one of `more`, which is whether a lane has other scores equal to it."""
+def beyond_top(count, ties_left, LOSS: tl.constexpr):
+    """How many scores equal to the floor are not of Top, and whether any score is.
+
+    count: of each lane's scores, those that are not below the floor; ties_left: whether it has others equal to it.
+    """
     MANY: tl.constexpr = 2**16  # no row has as many candidates
-    total = tl.sum(count + more.to(tl.int32) * MANY, axis=1)
-    ALL: tl.constexpr = TOP if K > 1 else 0
+    total = tl.sum(count + ties_left.to(tl.int32) * MANY, axis=1)
+    ALL: tl.constexpr = LOSS.top if LOSS.k > 1 else 0
     # masked classes leave fewer than Top
     return tl.maximum(total % MANY - ALL, 0), total != ALL
 
 
 @triton.jit
-def rest_polynomial(r, equal, e, K: tl.constexpr, REDUCIBLE: tl.constexpr, SCALED: tl.constexpr):
+def rest_polynomial(r, equal, e, LOSS: tl.constexpr):
     """r_j = s^j sigma_j(rest), and log2 s: of the scores in the lanes, and `equal` more with the exponential e.
 
     If SCALED, s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact; else r_j is in range anyhow.
     """
     log2_s = tl.zeros_like(e)
-    if SCALED:
-        log2_s = log2_scale(tl.sum(r[0], axis=1) + equal * e, K)
+    if LOSS.scaled:
+        log2_s = log2_scale(tl.sum(r[0], axis=1) + equal * e, LOSS)
         r = rescale(r, tl.exp2(log2_s)[:, None])
-    r = product_over_lanes(r, REDUCIBLE)
-    if K > 1:
+    r = product_over_lanes(r, LOSS.reducible)
+    if LOSS.k > 1:
         r = include_equal(r, equal, e * tl.exp2(log2_s))
     return r, log2_s
 
 
 @triton.jit
-def log2_scale(r_1, K: tl.constexpr):
+def log2_scale(r_1, LOSS: tl.constexpr):
     """log2 s of rest_polynomial's s."""
-    return -tl.ceil(tl.log2(tl.maximum(r_1 / K, 1.0)))
+    return -tl.ceil(tl.log2(tl.maximum(r_1 / LOSS.k, 1.0)))
 
 
 @triton.jit
@@ -110,30 +116,30 @@ def rescale(r, s):
 
 
 @triton.jit
-def factors(v, p, log2_s, rate, K: tl.constexpr, SCALED: tl.constexpr):
+def factors(largest, log2_s, rate, LOSS: tl.constexpr):
     """a and b of Top's factors a + b y, proportional to 1 + s e y; the larger of both is 1.
 
-    v: Top, descending.  Below the pivot a is 1, and left out; above it b, if not SCALED.
+    Below the pivot a is 1, and left out; above it b, if not SCALED.
     """
     a = ()
     b = ()
-    for i in tl.static_range(len(v) if K > 1 else 0):
-        d = (v[i] - p) * rate + log2_s
-        if i < K:
+    for i in tl.static_range(LOSS.top if LOSS.k > 1 else 0):
+        d = (largest.v[i] - largest.p) * rate + log2_s
+        if i < LOSS.k:
             a = a + (tl.exp2(-tl.maximum(d, 0.0)),)
-        if SCALED or i >= K - 1:
+        if LOSS.scaled or i >= LOSS.k - 1:
             b = b + (tl.exp2(tl.minimum(d, 0.0)),)
     return a, b
 
 
 @triton.jit
-def combine(r, a, b, K: tl.constexpr, SCALED: tl.constexpr):
+def combine(r, a, b, LOSS: tl.constexpr):
     """r(y) times the factors: the coefficients, all positive, are proportional to s^j sigma_j."""
-    LEFT_OUT: tl.constexpr = 0 if SCALED else K - 1
+    LEFT_OUT: tl.constexpr = 0 if LOSS.scaled else LOSS.k - 1
     for i in tl.static_range(LEFT_OUT + len(b)):
         if i < LEFT_OUT:
             r = _times(r, a[i], 1.0)
-        elif i < K - 1:
+        elif i < LOSS.k - 1:
             r = _times(r, a[i], b[i])
         else:
             r = _times(r, 1.0, b[i - LEFT_OUT])
@@ -150,65 +156,68 @@ def _times(r, a, b):
 
 
 @triton.jit
-def ratios(S, s, K: tl.constexpr):
+def ratios(S, s, LOSS: tl.constexpr):
     """u_j = sigma_{j-1} / sigma_j in pivot units."""
     u = ()
     for J in tl.static_range(1, len(S)):
         # Where fewer than J others are left sigma_J = 0: for the Taylor series that is u_J = inf, and up to K
         # any number does, since the gradient is 0.  Beside a score far above the pivot S_J of a
         # small J vanishes, and u_J beside u_K.
-        nothing = 0.0 if J <= K else float("inf")
-        u = u + (tl.where(S[J] < _TINY, nothing, s * S[J - 1] * reciprocal(S[J])),)
+        limit = 0.0 if J <= LOSS.k else float("inf")
+        u = u + (tl.where(S[J] < _TINY, limit, s * S[J - 1] * reciprocal(S[J])),)
     return u
 
 
 @triton.jit
-def top_gradient(V, r, a, b, S, p, log2_s, rate, K: tl.constexpr, SCALED: tl.constexpr):
-    """P_K(i) - P_{K-1}(i) of V, one of Top, from the polynomial S' of all others but this one.
+def merge(v, r, log2_s, tied, largest, rate, LOSS: tl.constexpr):
+    """The row's polynomial of the rest, log2 s, and whether the floor is tied, from those of its parts [ROWS, PARTS].
 
-    With its factor a + b y, S_J = a S'_J + b S'_{J-1}: so P_J = b S'_{J-1} / S_J and 1 - P_J = a S'_J / S_J.
+    v: the TOP largest scores of each part, of which those that are not the row's are multiplied into its polynomial.
     """
-    d = (V - p[:, None]) * rate + log2_s[:, None]
-    own_a = tl.exp2(-tl.maximum(d, 0.0))
-    own_b = tl.exp2(tl.minimum(d, 0.0))
-    without = ()
-    for j in tl.static_range(len(r)):
-        without = without + (r[j][:, None],)
-    # the factors without its own: from there on the next one
-    other_a = ()
-    for i in tl.static_range(len(a) - 1):
-        here = a[i][:, None]
-        other_a = other_a + (tl.where(here < own_a, here, a[i + 1][:, None]),)
-    other_b = ()
-    for i in tl.static_range(len(b) - 1):
-        here = b[i][:, None]
-        other_b = other_b + (tl.where(here > own_b, here, b[i + 1][:, None]),)
-    without = combine(without, other_a, other_b, K, SCALED)
-    one_over_K = reciprocal(S[K])[:, None]
-    one_over_below = reciprocal(S[K - 1])[:, None]
-    first = (without[K - 1] * one_over_K) * (without[K - 1] * one_over_below)
-    second = (without[K] * one_over_K) * (without[K - 2] * one_over_below)
-    return own_a * own_b * (first - second)
+    p = v[LOSS.k - 1]
+    pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
+    # in terms of the row's pivot an e of a part is 2^shift of what it was
+    shift = (tl.maximum(p, lists.LOWEST) - pivot[:, None]) * rate - log2_s
+    count = tl.zeros(shift.shape, tl.int32)
+    e = ()
+    first = r[0] * tl.exp2(shift)
+    if LOSS.k > 1:
+        for i in tl.static_range(LOSS.top):
+            large = v[i] >= largest.floor[:, None]
+            count += large.to(tl.int32)
+            e = e + (tl.where(large, 0.0, weigh(v[i], pivot[:, None], rate)),)
+            first += e[i]
+    ties_left = (tied > 0) & (v[LOSS.top - 1] == largest.floor[:, None])
+    equal, tied = beyond_top(count, ties_left, LOSS)
+    e_floor = weigh(largest.floor, pivot, rate)
+    log2_s = tl.zeros_like(pivot)
+    if LOSS.scaled:
+        log2_s = log2_scale(tl.sum(first, axis=1) + equal * e_floor, LOSS)
+    r = rescale(r, tl.exp2(shift + log2_s[:, None]))
+    for i in tl.static_range(len(e)):
+        r = include(r, e[i] * tl.exp2(log2_s)[:, None])
+    r = product_over_lanes(r, LOSS.reducible)
+    if LOSS.k > 1:
+        r = include_equal(r, equal, e_floor * tl.exp2(log2_s))
+    return r, log2_s, tied
 
 
 @triton.jit
-def top_gradient_taylor(V, u, p, rate, K: tl.constexpr, THRESHOLD: tl.constexpr):
-    """P_K(i) - P_{K-1}(i) of every i in Top as the paper does it (section 3.3 and appendix D).
-
-    Where e u_K < THRESHOLD the recursion P_j = e u_j (1 - P_{j-1}); else the series of order p that this
-    recursion gives downwards from P_{K+p-1} = 1: 1 - P_{j-1} = P_j / (e u_j).
-    """
-    e = tl.exp2(tl.minimum((V - p[:, None]) * rate, _EXPONENT_CAP))
-    P_below = tl.zeros_like(V)
-    P = e * u[0][:, None]
-    for j in tl.static_range(1, K):
-        P_below = P
-        P = e * u[j][:, None] * (1.0 - P_below)
-    Q = tl.zeros_like(V)
-    for i in tl.static_range(len(u) - K):
-        Q = (1.0 - Q) / (e * u[len(u) - 1 - i][:, None])
-    Q_below = (1.0 - Q) / (e * u[K - 1][:, None])
-    return tl.where(e * u[K - 1][:, None] < THRESHOLD, P - P_below, Q_below - Q)
+def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
+    """The loss and -dL/ds_y of a row, and its polynomials."""
+    s_y = row.score
+    r = (tl.full(s_y.shape, 1.0, s_y.dtype),) + rest.r
+    a, b = factors(largest, rest.log2_s, numbers.rate, LOSS)
+    S = combine(r, a, b, LOSS)
+    u = ratios(S, tl.exp2(rest.log2_s), LOSS)
+    # in float64: where tau is small, margin + (p - s_y) / k cancels, and z may be larger than tau z
+    linear = (row.margin + (largest.p.to(tl.float64) - s_y.to(tl.float64))) * numbers.inverse
+    loss, slope = logistic(linear, reciprocal(u[LOSS.k - 1]))
+    trivial = 0.0 * (r[0] + r[1] + s_y)
+    loss = (tl.full([1], numbers.tau, tl.float64) * loss).to(s_y.dtype)
+    loss = tl.where(largest.few, trivial, loss)
+    slope = tl.where(largest.few, trivial, slope / LOSS.k)
+    return loss, slope, Polynomials(r, rest.log2_s, a, b, S, u)
 
 
 @triton.jit
@@ -223,8 +232,8 @@ def gradient_polynomial(u, g, K: tl.constexpr):
 
 
 @triton.jit
-def horner(coefficients, e):
-    """sum_m c_m e^m, m = 1..K."""
+def gradient(e, coefficients):
+    """dL/ds_i of scores that are not of Top: sum_m c_m e^m, m = 1..K."""
     total = coefficients[len(coefficients) - 1][:, None] * e
     for i in tl.static_range(1, len(coefficients)):
         total = (total + coefficients[len(coefficients) - 1 - i][:, None]) * e

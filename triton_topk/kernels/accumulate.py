@@ -1,0 +1,103 @@
+"""What the losses need of a row beside its largest scores: the polynomial of the rest, and a sum over all of them.
+
+The positions taken are left out of what lanes hold of their columns, and their candidates included instead.
+"""
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from triton_topk.kernels import blocks, mixture, smooth_svm, tuples
+from triton_topk.kernels.polynomial import include
+
+
+class Rest(NamedTuple):
+    """What the losses need of a row beside its largest scores, [ROWS]."""
+
+    r: Any  # s^j r_j of the scores that are not of Top
+    log2_s: Any
+    total: Any  # the sum
+    tied: Any  # whether one of the rest is equal to the floor
+
+
+@triton.jit
+def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """The polynomial [ROWS, LANES] and the sum, as a block, of blocks in registers; and what the gradient needs of
+    each score: itself, or its one exponential."""
+    r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
+    sums = blocks.constant(0.0, LAYOUT)
+    weights = ()
+    parts = ()
+    for b in tl.static_range(len(kept)):
+        e = kept[b]
+        if LOSS.summed:
+            e = mixture.weigh_for_sum(kept[b], largest, LOSS)
+            sums = tuples.add_to_one(sums, b % LAYOUT.vectors, e)
+        if LOSS.smooth:
+            e = smooth_svm.weigh(kept[b], largest.p[:, None], rate)
+            parts = parts + (blocks.split(e, LAYOUT.vec),)
+        weights = weights + (e if LOSS.weighed_once else kept[b],)
+    if LOSS.smooth:
+        # slot by slot, for what has been included of a position taken to be dropped at once
+        for s in tl.static_range(len(taken.slots)):
+            before = r
+            for i in tl.static_range(s % LAYOUT.slots, LAYOUT.vec, LAYOUT.slots):
+                for b in tl.static_range(s // LAYOUT.slots, len(parts), LAYOUT.vectors):
+                    r = include(r, parts[b][i])
+            r = tuples.where(taken.slots[s], before, r)
+    return r, sums, weights
+
+
+@triton.jit
+def of_stream(part, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """The polynomial [ROWS, LANES] and the sum, as a block, of scores that are read again."""
+    r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
+    sums = blocks.constant(0.0, LAYOUT)
+    pivots = ()
+    if LOSS.smooth:
+        pivots = blocks.infinite_where_taken(largest.p, taken.slots, LAYOUT)
+    LAST: tl.constexpr = LAYOUT.blocks - 1
+    for b in range(LAST):
+        x = blocks.load(part.scores, b * LAYOUT.block, part.width, False, LAYOUT)
+        r, sums = _include_block(r, sums, x, pivots, largest, rate, LOSS, LAYOUT)
+    x = blocks.load(part.scores, LAST * LAYOUT.block, part.width, True, LAYOUT)
+    return _include_block(r, sums, x, pivots, largest, rate, LOSS, LAYOUT)
+
+
+@triton.jit
+def _include_block(r, sums, block, pivots, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """The polynomial and the sum after the scores of a block.  pivots: +inf at the positions taken."""
+    for v in tl.static_range(len(block)):
+        if LOSS.smooth:
+            e = blocks.split(smooth_svm.weigh(block[v], pivots[v], rate), LAYOUT.vec)
+            for i in tl.static_range(LAYOUT.vec):
+                r = include(r, e[i])
+        if LOSS.summed:
+            sums = tuples.add_to_one(sums, v, mixture.weigh_for_sum(block[v], largest, LOSS))
+    return r, sums
+
+
+@triton.jit
+def over_lanes(r, sums, taken, candidates, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """The Rest of a row, from the polynomial and the sum of its lanes and from the candidates."""
+    log2_s = tl.zeros([LAYOUT.rows], LAYOUT.acc)
+    total = log2_s
+    tied = log2_s > 0
+    if LOSS.summed:
+        total = blocks.sum_where_left(sums, taken.slots, LAYOUT)
+    count = tl.zeros([LAYOUT.rows, LAYOUT.lanes], tl.int32)
+    for i in tl.static_range(len(candidates.scores)):
+        x = candidates.scores[i]
+        if LOSS.smooth:
+            e = smooth_svm.weigh(x, largest.p[:, None], rate)
+            r, count = smooth_svm.include_below(r, count, e, x, largest.floor, LOSS)
+        if LOSS.summed:
+            total += mixture.weigh_for_sum(x, largest, LOSS)
+    if LOSS.summed:
+        total = tl.sum(total, axis=1)
+    if LOSS.smooth:
+        equal, tied = smooth_svm.beyond_top(count, taken.left == largest.floor[:, None], LOSS)
+        e = smooth_svm.weigh(largest.floor, largest.p, rate)
+        r, log2_s = smooth_svm.rest_polynomial(r, equal, e, LOSS)
+    return Rest(r, log2_s, total, tied)

@@ -1,0 +1,212 @@
+"""What a kernel is compiled for: how rows lie over programs and lanes, and which losses take part."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import triton.language as tl
+from triton import knobs
+
+from triton_topk.kernels import summary
+from triton_topk.kernels.config import Config, reducible_length, top_size
+from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+
+_LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A group of a kernel's constants, each attribute of which arrives in the kernel as a tl.constexpr."""
+
+    group: Any
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.group, name)
+        # Triton's interpreter wants the constant itself
+        return value if knobs.runtime.interpret else tl.constexpr(value)
+
+
+class Numbers(NamedTuple):
+    """The numbers of the losses, which are arguments of the kernel in float64."""
+
+    margin: float = 0.0  # k * margin
+    inverse: float = 0.0  # 1 / (k tau)
+    rate: float = 0.0  # log2(e) / (k tau)
+    tau: float = 0.0
+    q: float = 0.0
+    cut: float = 0.0  # -log of the truncation
+    truncated: float = 0.0  # the loss there
+    mix: float = 1.0  # the share of the smooth SVM beside Lq
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The losses that take part, and what their formulas are unrolled for."""
+
+    smooth: bool = False
+    hard: bool = False
+    lq: bool = False
+    k: int = 1
+    top: int = 1  # how many of the largest scores are treated one by one
+    degree: int = 0  # of the polynomials
+    threshold: float | None = (
+        None  # of e u_k for the series of the Taylor-type gradient; None: the exact one
+    )
+    truncated: bool = False
+    scaled: bool = False  # whether coefficients leave the range of float32
+
+    @property
+    def mixed(self) -> bool:
+        """Whether two losses weigh the same scores."""
+        return self.smooth and self.lq
+
+    @property
+    def has_top(self) -> bool:
+        """Whether the gradient of Top is computed one by one."""
+        return self.smooth and self.k > 1
+
+    @property
+    def summed(self) -> bool:
+        """Whether a loss takes part that needs a sum over the scores."""
+        return self.hard or self.lq
+
+    @property
+    def weighed_once(self) -> bool:
+        """Whether the gradient needs of a score no more than its one exponential."""
+        return self.smooth != self.lq
+
+    @property
+    def taken(self) -> int:
+        """How many positions are taken: the label's, and one for each of the largest scores."""
+        return self.top + 1
+
+    @property
+    def sorted(self) -> int:
+        """The length of lists that are merged."""
+        return reducible_length(self.top)
+
+    @property
+    def reducible(self) -> int:
+        """The degree of polynomials that are multiplied."""
+        return reducible_length(self.degree)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(Config):
+    """How rows of one kind lie over programs and lanes; scores have the shape [rows, columns]."""
+
+    acc: tl.dtype  # of the arithmetic
+    vector: int  # scores of 16 bytes
+    align_rows: int  # scores of which each row's start is a multiple
+    align_n: int  # scores of which n is a multiple
+    finish: bool = False  # whether the launch begins with the summaries of a row's parts
+    numbers: int  # of a part's summary
+    summary: int  # the same and its positions
+
+    @property
+    def vec(self) -> int:
+        """Adjacent columns of a lane."""
+        return min(self.vector, self.columns, max(1, self.rows * self.columns // (32 * self.warps)))
+
+    @property
+    def lanes(self) -> int:
+        """The lanes that hold a row."""
+        return self.columns // self.vec
+
+    @property
+    def block(self) -> int:
+        """The columns of a block."""
+        return self.vectors * self.columns
+
+    @property
+    def slots(self) -> int:
+        """The positions of a lane in each tensor of a block."""
+        return min(self.vec, 4)
+
+    @property
+    def fold(self) -> int:
+        """The columns of a position in a block."""
+        return self.vec // self.slots
+
+    @property
+    def height(self) -> int:
+        """The scores of a position, as a power of two."""
+        return 1 << (self.blocks * self.fold - 1).bit_length()
+
+
+def _smooth_svm(loss: Any, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, float]]:
+    digits = 52 if dtype == torch.float64 else 23
+    k, order = loss.k, loss.order
+    formula = {
+        "smooth": True,
+        "k": k,
+        "top": top_size(k),
+        "degree": k if order is None else k + order - 1,
+        "threshold": None if order is None else 2.0 ** (digits / (k + order)),
+    }
+    return formula, {
+        "margin": k * loss.margin,
+        "inverse": 1 / (k * loss.tau),
+        "rate": math.log2(math.e) / (k * loss.tau),
+        "tau": loss.tau,
+    }
+
+
+def _hard_svm(loss: Any, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, float]]:
+    return {"hard": True, "k": loss.k, "top": loss.k}, {"margin": loss.k * loss.margin}
+
+
+def _lq(loss: Any, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, float]]:
+    formula: dict[str, Any] = {"lq": True}
+    if loss.hits is not None:
+        formula |= {"k": loss.hits, "top": loss.hits}
+    if loss.truncation is None:
+        return formula, {"q": loss.q}
+    cut = -math.log(loss.truncation)
+    return formula | {"truncated": True}, {
+        "q": loss.q,
+        "cut": cut,
+        "truncated": loss.truncated_loss,
+    }
+
+
+def _mixture(loss: Any, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, float]]:
+    lq, of_lq = _lq(loss.lq, dtype)
+    smooth, of_smooth = _smooth_svm(loss.svm, dtype)
+    return lq | smooth, of_lq | of_smooth | {"mix": loss.mix}
+
+
+FORMULAS: dict[type[Loss], Callable[..., tuple[dict[str, Any], dict[str, float]]]] = {
+    SmoothSVM: _smooth_svm,
+    HardSVM: _hard_svm,
+    Lq: _lq,
+    SmoothSVMLq: _mixture,
+}
+
+
+# typed: losses with equal parameters are equal as tuples
+@lru_cache(maxsize=1024, typed=True)
+def formula(loss: Loss, n: int, dtype: torch.dtype) -> tuple[Formula, Numbers]:
+    """The formula of a loss for rows of n scores, and its numbers."""
+    chosen, numbers = FORMULAS[type(loss)](loss, dtype)
+    found = Formula(**chosen)
+    scaled = math.comb(n - 1, found.degree) > _LARGEST_COEFFICIENT
+    return Formula(**chosen, scaled=scaled), Numbers(**numbers)
+
+
+def layout(config: Config, of: Formula, n: int, dtype: torch.dtype, aligned: bool) -> Layout:
+    """The layout of rows of n scores, all of which start at multiples of 16 bytes if aligned."""
+    vector = 16 // dtype.itemsize
+    numbers = summary.size(of.top, of.degree)
+    return Layout(
+        **asdict(config),
+        acc=tl.float64 if dtype == torch.float64 else tl.float32,
+        vector=vector,
+        align_rows=vector if aligned else 1,
+        align_n=math.gcd(n, vector),
+        numbers=numbers,
+        summary=numbers + of.taken,
+    )

@@ -1,0 +1,101 @@
+"""The losses that take part, one or the mixture of two, in each step of the kernel.
+
+The smooth SVM has a polynomial of the scores.  Of the others each has a sum over the scores: the hinge the number of
+ties, Lq the sum of exponentials.
+"""
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from triton_topk.kernels import hard_svm, lists, lq, smooth_svm, tuples
+
+
+class Gradient(NamedTuple):
+    """What the gradient of a row's scores is computed from, [ROWS]."""
+
+    p: Any  # the pivot
+    coefficients: Any  # of the smooth SVM's polynomial in e
+    first: Any  # the largest score
+    share: Any  # of the sum's loss, for each unit of the sum
+
+
+@triton.jit
+def weigh_for_sum(x, largest, LOSS: tl.constexpr):
+    """The terms of the sum over the scores x."""
+    if LOSS.hard:
+        return hard_svm.weigh(x, largest.p[:, None])
+    else:
+        return lq.weigh(x, largest.first[:, None])
+
+
+@triton.jit
+def merge(v, total, largest, LOSS: tl.constexpr):
+    """The row's sum, from the largest scores v and the sums of its parts [ROWS, PARTS]."""
+    if LOSS.hard:
+        pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
+        return hard_svm.merge(v, total, pivot[:, None], LOSS)
+    else:
+        return lq.merge(v, total, largest.first[:, None])
+
+
+@triton.jit
+def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
+    """The loss of a row, -dL/ds_y of the smooth SVM and of the loss of a sum, and the row's polynomials."""
+    loss = tl.zeros_like(row.score)
+    smooth_slope = loss
+    sum_slope = loss
+    polynomials = ()
+    if LOSS.hard:
+        loss, sum_slope = hard_svm.row_loss(largest, rest.total, row, LOSS)
+    if LOSS.lq:
+        loss, sum_slope = lq.row_loss(largest, rest.total, row, numbers, LOSS)
+    if LOSS.smooth:
+        smooth, smooth_slope, polynomials = smooth_svm.row_loss(largest, rest, row, numbers, LOSS)
+        if LOSS.mixed:
+            mix = tl.full([1], numbers.mix, loss.dtype)
+            loss = (1.0 - mix) * loss + mix * smooth
+            sum_slope = (1.0 - mix) * sum_slope
+            smooth_slope = mix * smooth_slope
+        else:
+            loss = smooth
+    return loss, smooth_slope, sum_slope, polynomials
+
+
+@triton.jit
+def row_gradient(largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOSS: tl.constexpr):
+    """What the gradient of a row's scores is computed from.  slopes: -dL/ds_y; zeros: see blocks.zeros, or None."""
+    coefficients = ()
+    share = sum_slope
+    if LOSS.smooth:
+        coefficients = smooth_svm.gradient_polynomial(polynomials.u, smooth_slope, LOSS.k)
+        if zeros is not None:
+            leading = coefficients[LOSS.k - 1] + zeros
+            coefficients = coefficients[: LOSS.k - 1] + (leading,)
+    if LOSS.hard:
+        share = hard_svm.share(sum_slope, rest.total)
+    if LOSS.lq:
+        share = lq.share(sum_slope, rest.total)
+    return Gradient(largest.p, coefficients, largest.first, share)
+
+
+@triton.jit
+def gradient(x, row, rate, WEIGHED: tl.constexpr, LOSS: tl.constexpr):
+    """The gradient of some scores, Top's aside; x: the scores, or if WEIGHED their one exponential."""
+    out = tl.zeros_like(x)
+    if LOSS.smooth:
+        e = x if WEIGHED else smooth_svm.weigh(x, row.p[:, None], rate)
+        out = smooth_svm.gradient(e, row.coefficients)
+    if LOSS.hard:
+        out = hard_svm.gradient(x, row.p[:, None], row.share[:, None])
+    if LOSS.lq:
+        e = x if WEIGHED else lq.weigh(x, row.first[:, None])
+        out += row.share[:, None] * e
+    return out
+
+
+@triton.jit
+def add_to_row(row, x):
+    """x added to each number of a Gradient."""
+    return Gradient(row.p + x, tuples.add_to_all(row.coefficients, x), row.first + x, row.share + x)

@@ -6,6 +6,7 @@ What a task needs is installed into .venv first: some minutes and 3 GB of disk i
 import shutil
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -14,7 +15,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 LINTERS = "-m ruff check; -m ruff format --check; -m mypy"
-TASKS = {  # what it does, the extra that it needs, what Python runs
+TASKS = {  # what it does, the dependency group that it needs, what Python runs
     "example": ("compares losses on digits, 2 minutes", "examples", "examples/noisy_digits.py"),
     "test": ("runs the tests, 4 minutes", "test", "-m pytest"),
     "check": ("lints and runs every test, 10 minutes", "test", f"{LINTERS}; -m pytest --all"),
@@ -26,9 +27,15 @@ def run(*command):
         sys.exit(status)
 
 
-def install(extra):
+def requirements(group):
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for item in groups[group]:
+        yield from requirements(item["include-group"]) if isinstance(item, dict) else [item]
+
+
+def install(group):
     pinned = "".join((ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
-    installed = VENV / f"{extra}-installed"
+    installed = VENV / f"{group}-installed"
     if PYTHON.exists() and installed.exists() and installed.read_text() == pinned:
         return
     print(__doc__.split("\n\n")[1], flush=True)
@@ -45,7 +52,7 @@ def install(extra):
             run(*pip, "torch", "--index-url", CPU_BUILDS)
         except OSError as error:
             print(f"PyTorch's build is the default index's; {CPU_BUILDS}: {error}", flush=True)
-    run(*pip, "-e", f".[{extra}]")
+    run(*pip, "-e", ".", *dict.fromkeys(requirements(group)))
     installed.write_text(pinned)
 
 
@@ -53,8 +60,8 @@ if __name__ == "__main__":
     task, *arguments = sys.argv[1:] or [""]
     if task not in TASKS or sys.version_info < (3, 11):
         sys.exit("\n".join([__doc__, *(f"    {task:8} {TASKS[task][0]}" for task in TASKS)]))
-    about, extra, commands = TASKS[task]
+    about, group, commands = TASKS[task]
     print(f"{task}: {about} on two cores.", flush=True)
-    install(extra)
+    install(group)
     for command in commands.split("; "):
         run(PYTHON, *command.split(), *(arguments if commands.endswith(command) else []))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def installed(commands: list[list[str]]) -> list[list[str]]:
 
 
 CPU = ["torch", "--index-url", "https://download.pytorch.org/whl/cpu"]
-EXAMPLE = ["-e", ".[examples]"]
+EXAMPLE = ["-e", ".", *GROUPS["examples"]]
 
 
 def test_the_first_run_installs_and_the_next_does_not(script, commands, monkeypatch):
@@ -90,7 +91,11 @@ def test_each_change_of_versions_is_installed(script, commands, monkeypatch):
     constraints.write_text(before)
     commands.clear()
     run(script, monkeypatch, "test")
-    assert installed(commands) == [CPU, ["-e", ".[test]"]]
+    ((cpu, of_test),) = [installed(commands)]
+    assert cpu == CPU
+    # the group's own, and those of the groups that it includes
+    assert {"ruff", "scikit-learn", "transformers"} < set(of_test)
+    assert len(set(of_test)) == len(of_test)
 
 
 def test_an_environment_without_its_python_is_made_anew(script, commands, monkeypatch):
@@ -130,10 +135,7 @@ def test_tasks_are_listed_and_have_what_they_need(script, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run(script, monkeypatch)
     tasks = runpy.run_path(str(script))["TASKS"]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    for task, (about, extra, _) in tasks.items():
+    for task, (about, group, _) in tasks.items():
         assert task in str(ended.value)
         assert about in str(ended.value)
-        assert extra in extras
+        assert group in GROUPS

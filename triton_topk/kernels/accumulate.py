@@ -1,4 +1,4 @@
-"""What the losses need of a row beside its largest scores: the polynomial of the rest, and a sum over all of them.
+"""Beside its largest scores the losses need a row's polynomial of the rest, or a sum over all of its scores.
 
 The positions taken are left out of what lanes hold of their columns, and their candidates included instead.
 """
@@ -13,7 +13,7 @@ from triton_topk.kernels.polynomial import include
 
 
 class Rest(NamedTuple):
-    """What the losses need of a row beside its largest scores, [ROWS]."""
+    """A Rest holds what the losses need of a row beside its largest scores, [ROWS]."""
 
     r: Any  # s^j r_j of the scores that are not of Top
     log2_s: Any
@@ -23,8 +23,10 @@ class Rest(NamedTuple):
 
 @triton.jit
 def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The polynomial [ROWS, LANES] and the sum, as a block, of blocks in registers; and what the gradient needs of
-    each score: itself, or its one exponential."""
+    """Include blocks in registers in a polynomial [ROWS, LANES] and a sum, which is a block.
+
+    Return these, and what the gradient needs of each score: itself, or its one exponential.
+    """
     r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
     sums = blocks.constant(0.0, LAYOUT)
     weights = ()
@@ -51,7 +53,7 @@ def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr
 
 @triton.jit
 def of_stream(part, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The polynomial [ROWS, LANES] and the sum, as a block, of scores that are read again."""
+    """Read the scores again and include them in a polynomial [ROWS, LANES] and a sum, which is a block."""
     r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
     sums = blocks.constant(0.0, LAYOUT)
     pivots = ()
@@ -67,7 +69,7 @@ def of_stream(part, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constex
 
 @triton.jit
 def _include_block(r, sums, block, pivots, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The polynomial and the sum after the scores of a block.  pivots: +inf at the positions taken."""
+    """Include the scores of a block in the polynomial and the sum.  pivots: +inf at the positions taken."""
     for v in tl.static_range(len(block)):
         if LOSS.smooth:
             e = blocks.split(smooth_svm.weigh(block[v], pivots[v], rate), LAYOUT.vec)
@@ -80,7 +82,7 @@ def _include_block(r, sums, block, pivots, largest, rate, LOSS: tl.constexpr, LA
 
 @triton.jit
 def over_lanes(r, sums, taken, candidates, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The Rest of a row, from the polynomial and the sum of its lanes and from the candidates."""
+    """Combine the polynomials and the sums of a row's lanes with the candidates into the Rest of the row."""
     log2_s = tl.zeros([LAYOUT.rows], LAYOUT.acc)
     total = log2_s
     tied = log2_s > 0

@@ -1,4 +1,4 @@
-"""A row as blocks of columns, and the positions that its columns belong to.
+"""A row is read in blocks of columns, and its columns belong to positions.
 
 A block is a tuple of one or two tensors [ROWS, COLUMNS] of adjacent columns, of which a lane has a vector each: VEC
 adjacent columns, as many as 128 bits hold.  What a position holds is a column of every block: of 16-bit scores two
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def load(scores, offset, width, MASKED: tl.constexpr, LAYOUT: tl.constexpr):
-    """The block of scores [ROWS, 1] that begins at column offset, -inf from column width on."""
+    """Load the block that begins at column offset, -inf from column width on.  scores: pointers [ROWS, 1]."""
     column = tl.arange(0, LAYOUT.columns)
     pointers = scores + column[None, :]
     out = ()
@@ -28,13 +28,13 @@ def load(scores, offset, width, MASKED: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def constant(value, LAYOUT: tl.constexpr):
-    """A block of one value."""
+    """Make a block of one value."""
     return (tl.full([LAYOUT.rows, LAYOUT.columns], value, LAYOUT.acc),) * LAYOUT.vectors
 
 
 @triton.jit
 def split(x, PARTS: tl.constexpr):
-    """[ROWS, LANES * PARTS] as the PARTS adjacent columns [ROWS, LANES] of each lane, in order."""
+    """Split [ROWS, LANES * PARTS] into the PARTS adjacent columns [ROWS, LANES] of each lane, in order."""
     parts = (x,)
     for _ in tl.static_range(6):
         if len(parts) < PARTS:
@@ -51,7 +51,7 @@ def split(x, PARTS: tl.constexpr):
 
 @triton.jit
 def join(parts):
-    """The inverse of split."""
+    """Undo split."""
     for _ in tl.static_range(5):
         if len(parts) > 1:
             out = ()
@@ -65,26 +65,26 @@ def join(parts):
 
 @triton.jit
 def slot_column(slot, LAYOUT: tl.constexpr):
-    """The first column of a slot's position, from the lane's first column on."""
+    """Return the first column of a slot's position, counted from the lane's first column."""
     return slot // LAYOUT.slots * LAYOUT.columns + slot % LAYOUT.slots
 
 
 @triton.jit
 def position_of(column, LAYOUT: tl.constexpr):
-    """The first column of the position that a column belongs to."""
+    """Return the first column of the position that a column belongs to."""
     return column % LAYOUT.block // LAYOUT.vec * LAYOUT.vec + column % LAYOUT.slots
 
 
 @triton.jit
 def position_column(position, number, LAYOUT: tl.constexpr):
-    """The column of a position's score of a number."""
+    """Return the column of the score of a number in a position."""
     fold = number % LAYOUT.fold * LAYOUT.slots
     return position + number // LAYOUT.fold * LAYOUT.block + fold
 
 
 @triton.jit
 def maximum_of_slots(block, LAYOUT: tl.constexpr):
-    """The maximum of the columns of each slot, as a tuple over the slots of each of the block's tensors."""
+    """Return the maximum of the columns of each slot, as a tuple over the slots of each of the block's tensors."""
     out = ()
     for v in tl.static_range(len(block)):
         parts = split(block[v], LAYOUT.vec)
@@ -98,7 +98,7 @@ def maximum_of_slots(block, LAYOUT: tl.constexpr):
 
 @triton.jit
 def sum_where_left(block, taken, LAYOUT: tl.constexpr):
-    """The sum over each lane's columns of the positions that are not taken."""
+    """Sum each lane's columns of the positions that are not taken."""
     total = tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc)
     for v in tl.static_range(len(block)):
         parts = split(block[v], LAYOUT.vec)
@@ -109,7 +109,7 @@ def sum_where_left(block, taken, LAYOUT: tl.constexpr):
 
 @triton.jit
 def infinite_where_taken(p, taken, LAYOUT: tl.constexpr):
-    """The pivot p of each column of a block, +inf at the positions taken: no score has weight beside it."""
+    """Return the pivot p for each column of a block, +inf at the positions taken: no score has weight beside it."""
     out = ()
     for v in tl.static_range(LAYOUT.vectors):
         columns = ()
@@ -122,7 +122,7 @@ def infinite_where_taken(p, taken, LAYOUT: tl.constexpr):
 
 @triton.jit
 def zeros(scores, NUMBER: tl.constexpr, COLUMNS: tl.constexpr, LAYOUT: tl.constexpr):
-    """0 for each row, in the layout of COLUMNS scores: from a load that loads nothing.
+    """Return 0 for each row, in the layout of COLUMNS scores, from a load that loads nothing.
 
     In Triton 3.6 and 3.7 the last loads before an operation choose its layout.  Those are the candidates', to which
     every score would be moved, and back.  NUMBER keeps the compiler from merging two of these.

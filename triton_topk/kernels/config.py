@@ -1,4 +1,4 @@
-"""Launch configurations: a table keyed by shape and dtype, never by timing."""
+"""A table keyed by shape and dtype chooses launch configurations; no timing does."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ _MAX_PARTS = 256
 
 @dataclass(frozen=True)
 class Config:
-    """How rows of n scores are laid over programs; see docs/algorithm.md, "Kernels"."""
+    """A Config lays rows of n scores over programs; see docs/algorithm.md, "Kernels"."""
 
     rows: int  # rows a program
     columns: int  # of a block, or of each half of it
@@ -36,7 +36,7 @@ class Config:
 
 
 def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Config:
-    """The configuration for rows of n scores and polynomials of this degree, for warps of 32.
+    """Choose the configuration for rows of n scores and polynomials of this degree, for warps of 32.
 
     mixed: two losses of the same scores, which both have to be weighed again for the gradient.
 
@@ -72,7 +72,7 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
 
 def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
-    """The same with the rows a program and blocks a row that its columns, warps and parts make of rows of n scores."""
+    """Compute the rows a program and blocks a row that columns, warps and parts make of rows of n scores."""
     tile = config.warps * _WARP * _VECTOR_BYTES // dtype.itemsize
     columns = min(config.columns, tile) if config.parts == 1 else tile
     blocks = _ceil_div(_ceil_div(n, columns * config.vectors), config.parts)
@@ -82,7 +82,7 @@ def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
 def _columns(
     n: int, degree: int, size: int, stream: bool, scores: int, warps: int
 ) -> tuple[int, int]:
-    """The columns and vectors of rows that are not in parts: short rows share a program."""
+    """Choose columns and vectors for rows that are not in parts; short rows share a program."""
     vector = _VECTOR_BYTES // size
     tile = warps * _WARP * vector
     most = 40 if size == 4 and degree <= 5 else scores
@@ -107,7 +107,7 @@ def _columns(
 
 
 def _registers(config: Config, n: int, degree: int, size: int, mixed: bool) -> int | None:
-    """A lane's, at most: fewer make room for more warps, but none should be spilled."""
+    """Limit the registers of a lane: fewer make room for more warps, but none should be spilled."""
     vector = _VECTOR_BYTES // size
     short, stream = n <= _SHORT, config.stream
     if size == 8:
@@ -126,7 +126,7 @@ def _registers(config: Config, n: int, degree: int, size: int, mixed: bool) -> i
 
 
 def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
-    """Whether the kernel can hold rows this long.
+    """Return whether the kernel can hold rows this long.
 
     The polynomial of one lane's scores must be in range when they are all equal, before any scaling; and the
     candidates, the scores of the label's position and `top` others, must be few for every lane.
@@ -143,7 +143,7 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
 
 
 def for_waves_of_64(config: Config) -> Config:
-    """The same with as many scores a lane: half the warps, or of one warp the columns twice as wide."""
+    """Keep the scores of a lane: take half the warps, or for one warp twice the columns."""
     if config.warps > 1:
         return replace(config, warps=config.warps // 2, registers=None)
     return replace(
@@ -152,23 +152,25 @@ def for_waves_of_64(config: Config) -> Config:
 
 
 def top_size(k: int) -> int:
-    """How many of the largest scores a kernel treats one by one: a few more than k bound the amplification of the
-    gradient polynomial; see docs/algorithm.md."""
+    """Return how many of the largest scores a kernel treats one by one.
+
+    A few more than k bound the amplification of the gradient polynomial; see docs/algorithm.md.
+    """
     return k + min(3, max(0, (k - 4) // 2))
 
 
 def reducible_length(degree: int) -> int | None:
-    """The smallest degree not below this one that kernels can reduce; None above all."""
+    """Return the smallest length not below this one that kernels can reduce; None above all."""
     return next((d for d in REDUCIBLE_LENGTHS if d >= degree), None)
 
 
 def _candidates(top: int, blocks: int, columns: int, vector: int) -> int:
-    """Of a lane, where the label's position and `top` others are taken."""
+    """Count a lane's candidates, where the label's position and `top` others are taken."""
     return (top + 1) * _height(blocks, vector) * vector // columns
 
 
 def _height(blocks: int, vector: int) -> int:
-    """The scores of a position; of 16-bit scores it has two of a block."""
+    """Count the scores of a position, which has two of each block of 16-bit scores."""
     return _power_of_two(blocks * max(1, vector // 4))
 
 
@@ -177,5 +179,5 @@ def _ceil_div(a: int, b: int) -> int:
 
 
 def _power_of_two(x: int) -> int:
-    """The smallest power of two not below x."""
+    """Return the smallest power of two not below x."""
     return 1 << (x - 1).bit_length()

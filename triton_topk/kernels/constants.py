@@ -1,4 +1,4 @@
-"""What a kernel is compiled for: how rows lie over programs and lanes, and which losses take part."""
+"""A kernel is compiled for a layout of rows over programs and lanes, and for the losses that take part."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
 
 @dataclass(frozen=True)
 class Constants:
-    """A group of a kernel's constants, each attribute of which arrives in the kernel as a tl.constexpr."""
+    """A group of a kernel's constants gives the kernel each of its attributes as a tl.constexpr."""
 
     group: Any
 
@@ -30,7 +30,7 @@ class Constants:
 
 
 class Numbers(NamedTuple):
-    """The numbers of the losses, which are arguments of the kernel in float64."""
+    """The losses' numbers are arguments of the kernel, in float64."""
 
     margin: float = 0.0  # k * margin
     inverse: float = 0.0  # 1 / (k tau)
@@ -44,7 +44,7 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True)
 class Formula:
-    """The losses that take part, and what their formulas are unrolled for."""
+    """A Formula says which losses take part, and for what their formulas are unrolled."""
 
     smooth: bool = False
     hard: bool = False
@@ -60,43 +60,43 @@ class Formula:
 
     @property
     def mixed(self) -> bool:
-        """Whether two losses weigh the same scores."""
+        """Return whether two losses weigh the same scores."""
         return self.smooth and self.lq
 
     @property
     def has_top(self) -> bool:
-        """Whether the gradient of Top is computed one by one."""
+        """Return whether the gradients of Top are computed one by one."""
         return self.smooth and self.k > 1
 
     @property
     def summed(self) -> bool:
-        """Whether a loss takes part that needs a sum over the scores."""
+        """Return whether a loss takes part that needs a sum over the scores."""
         return self.hard or self.lq
 
     @property
     def weighed_once(self) -> bool:
-        """Whether the gradient needs of a score no more than its one exponential."""
+        """Return whether the gradient needs no more of a score than its one exponential."""
         return self.smooth != self.lq
 
     @property
     def taken(self) -> int:
-        """How many positions are taken: the label's, and one for each of the largest scores."""
+        """Count the positions that are taken: the label's, and one for each of the largest scores."""
         return self.top + 1
 
     @property
     def sorted(self) -> int:
-        """The length of lists that are merged."""
+        """Return the length of lists that are merged."""
         return reducible_length(self.top)
 
     @property
     def reducible(self) -> int:
-        """The degree of polynomials that are multiplied."""
+        """Return the degree of polynomials that are multiplied."""
         return reducible_length(self.degree)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout(Config):
-    """How rows of one kind lie over programs and lanes; scores have the shape [rows, columns]."""
+    """A Layout lays rows of one kind over programs and lanes; scores have the shape [rows, columns]."""
 
     acc: tl.dtype  # of the arithmetic
     vector: int  # scores of 16 bytes
@@ -108,32 +108,32 @@ class Layout(Config):
 
     @property
     def vec(self) -> int:
-        """Adjacent columns of a lane."""
+        """Count the adjacent columns of a lane."""
         return min(self.vector, self.columns, max(1, self.rows * self.columns // (32 * self.warps)))
 
     @property
     def lanes(self) -> int:
-        """The lanes that hold a row."""
+        """Count the lanes that hold a row."""
         return self.columns // self.vec
 
     @property
     def block(self) -> int:
-        """The columns of a block."""
+        """Count the columns of a block."""
         return self.vectors * self.columns
 
     @property
     def slots(self) -> int:
-        """The positions of a lane in each tensor of a block."""
+        """Count the positions of a lane in each tensor of a block."""
         return min(self.vec, 4)
 
     @property
     def fold(self) -> int:
-        """The columns of a position in a block."""
+        """Count the columns of a position in a block."""
         return self.vec // self.slots
 
     @property
     def height(self) -> int:
-        """The scores of a position, as a power of two."""
+        """Count the scores of a position, rounded up to a power of two."""
         return 1 << (self.blocks * self.fold - 1).bit_length()
 
 
@@ -190,7 +190,7 @@ FORMULAS: dict[type[Loss], Callable[..., tuple[dict[str, Any], dict[str, float]]
 # typed: losses with equal parameters are equal as tuples
 @lru_cache(maxsize=1024, typed=True)
 def formula(loss: Loss, n: int, dtype: torch.dtype) -> tuple[Formula, Numbers]:
-    """The formula of a loss for rows of n scores, and its numbers."""
+    """Return the formula of a loss for rows of n scores, and its numbers."""
     chosen, numbers = FORMULAS[type(loss)](loss, dtype)
     found = Formula(**chosen)
     scaled = math.comb(n - 1, found.degree) > _LARGEST_COEFFICIENT
@@ -198,7 +198,7 @@ def formula(loss: Loss, n: int, dtype: torch.dtype) -> tuple[Formula, Numbers]:
 
 
 def layout(config: Config, of: Formula, n: int, dtype: torch.dtype, aligned: bool) -> Layout:
-    """The layout of rows of n scores, all of which start at multiples of 16 bytes if aligned."""
+    """Return the layout of rows of n scores, which start at multiples of 16 bytes if they are aligned."""
     vector = 16 // dtype.itemsize
     numbers = summary.size(of.top, of.degree)
     return Layout(

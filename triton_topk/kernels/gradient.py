@@ -1,4 +1,4 @@
-"""Writing the gradient of a row, or of its part: all scores, then Top and the label over them.
+"""The gradient of a row, or of its part, is written for all scores, and then for Top and the label over them.
 
 Pointers [ROWS, 1] are to the gradient of the part's first score.
 """
@@ -11,7 +11,7 @@ from triton_topk.kernels import blocks, mixture
 
 @triton.jit
 def store_kept(pointers, kept, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The gradient of blocks in registers.  kept: the scores, or their exponentials if they are weighed once."""
+    """Store the gradient of blocks in registers: of scores, or of their exponentials if they are weighed once."""
     column = tl.arange(0, LAYOUT.columns)[None, :]
     FULL: tl.constexpr = (LAYOUT.blocks - 1) * LAYOUT.vectors
     for b in tl.static_range(len(kept)):
@@ -26,7 +26,7 @@ def store_kept(pointers, kept, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.c
 
 @triton.jit
 def store_stream(pointers, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The gradient of scores that are read again."""
+    """Read the scores again and store their gradient."""
     # several loads before the first store, which they could not pass
     TENSORS: tl.constexpr = min(4, triton.next_power_of_2(LAYOUT.blocks * LAYOUT.vectors))
     STEP: tl.constexpr = TENSORS * LAYOUT.columns
@@ -43,7 +43,7 @@ def store_stream(pointers, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.const
 
 @triton.jit
 def store_top(pointers, gradients, columns, width):
-    """The gradient of Top; columns: beyond the width those of all other candidates."""
+    """Store the gradients of Top; all other candidates have columns beyond the width."""
     for i in tl.static_range(len(gradients)):
         out = gradients[i].to(pointers.dtype.element_ty)
         tl.store(pointers + columns[i], out, mask=columns[i] < width)
@@ -51,7 +51,7 @@ def store_top(pointers, gradients, columns, width):
 
 @triton.jit
 def clear_ignored(pointers, row, part, LAYOUT: tl.constexpr):
-    """0 for rows that do not count."""
+    """Store 0 for rows that do not count."""
     column = tl.arange(0, LAYOUT.columns)[None, :]
     zeros = tl.zeros([LAYOUT.rows, LAYOUT.columns], pointers.dtype.element_ty)
     if tl.min(row.active.to(tl.int32), axis=0) == 0:

@@ -1,8 +1,6 @@
-"""The top-k hinge loss inside a kernel.
+"""The top-k hinge loss is computed from the pivot p, the k-th largest score of the others:
 
-With the pivot p, the k-th largest score of the others:
-
-    L = max(0, margin + (p - s_y) / k)      dL/ds_y = -1 / k where L > 0      dL/ds_i = (1 / k) / ties where s_i = p
+L = max(0, margin + (p - s_y) / k)      dL/ds_y = -1 / k where L > 0      dL/ds_i = (1 / k) / ties where s_i = p
 """
 
 import triton
@@ -11,13 +9,13 @@ import triton.language as tl
 
 @triton.jit
 def weigh(x, p):
-    """1 where x is the pivot; NaN where x is.  Its sum is the number of ties."""
+    """Return 1 where x is the pivot, and NaN where x is.  The sum is the number of ties."""
     return tl.where(x == x, (x == p).to(x.dtype), x)
 
 
 @triton.jit
 def merge(v, ties, pivot, LOSS: tl.constexpr):
-    """The row's number of ties, from the largest scores v and the ties of its parts [ROWS, PARTS]."""
+    """Count the ties of a row, from the largest scores v and the ties of its parts [ROWS, PARTS]."""
     p = v[LOSS.k - 1]
     count = tl.where(p == pivot, ties, 0.0 * ties)
     for i in tl.static_range(LOSS.k - 1):
@@ -27,7 +25,7 @@ def merge(v, ties, pivot, LOSS: tl.constexpr):
 
 @triton.jit
 def row_loss(largest, ties, row, LOSS: tl.constexpr):
-    """The loss and -dL/ds_y of a row."""
+    """Return the loss and -dL/ds_y of a row."""
     violation = (row.margin + (largest.p.to(tl.float64) - row.score.to(tl.float64))) / LOSS.k
     # a comparison and a maximum lose NaN
     trivial = 0.0 * (ties + largest.first)
@@ -38,11 +36,11 @@ def row_loss(largest, ties, row, LOSS: tl.constexpr):
 
 @triton.jit
 def share(slope, ties):
-    """The gradient of one of the ties, of which there may be none; slope: -dL/ds_y."""
+    """Return the gradient of each tie; there may be none.  slope: -dL/ds_y."""
     return slope / tl.maximum(ties, 1.0)
 
 
 @triton.jit
 def gradient(x, p, share):
-    """dL/ds_i of the scores x."""
+    """Return dL/ds_i of the scores x."""
     return tl.where(x == p, share, 0.0 * share)

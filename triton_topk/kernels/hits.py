@@ -1,4 +1,4 @@
-"""The top-k hits: the rank of the label among all classes, as far as the largest of the others tell it."""
+"""The top-k hits follow from the rank of the label, which the largest of the others tell as far as k."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def rank(v, row, scores, n, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """How many classes come before the label, exact below K: larger scores, and equal ones of lower classes.
+    """Count the classes that come before the label, exactly below K: larger scores, and equal ones of lower classes.
 
     v: the largest scores of the others, descending; scores: pointers [ROWS, 1] to the first of each row's n.  Where the
     label is equal to one of v, which is seldom, the row is read again for which of its equals come first.
@@ -29,7 +29,7 @@ def rank(v, row, scores, n, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def store(hits, rank, row, loss, first_part, LOSS: tl.constexpr):
-    """Whether the label is the first, and whether it is among the first K; of no row that does not count."""
+    """Store whether the label is the first, and among the first K; False for rows that do not count."""
     counted = row.active & (loss == loss)
     tl.store(hits + 2 * row.number, counted & (rank < 1), mask=first_part)
     tl.store(hits + 2 * row.number + 1, counted & (rank < LOSS.k), mask=first_part)

@@ -1,4 +1,4 @@
-"""The kernel of every loss: one read of the scores, one write of the gradient.
+"""One kernel computes every loss, with one read of the scores and one write of the gradient.
 
 A row goes through three phases, on scores kept in registers or, if the layout says so, read again in each: select the
 largest, accumulate what the losses need of the rest, write the gradient.  The formulas are in smooth_svm.py,

@@ -1,4 +1,4 @@
-"""Launching the kernels on tensors."""
+"""The kernels are launched on the tensors of a batch."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -22,14 +22,14 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 # typed, here and below: losses with equal parameters are equal as tuples
 @lru_cache(maxsize=1024, typed=True)
 def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
-    """Whether the kernel can hold rows of n scores."""
+    """Return whether the kernel can hold rows of n scores."""
     formula, _ = constants.formula(loss, n, dtype)
     return table.in_range(config or choose(loss, n, dtype), formula.top, formula.degree, dtype)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
-    """The configuration for rows of n scores, for warps of 32."""
+    """Choose the configuration for rows of n scores, for warps of 32."""
     formula, _ = constants.formula(loss, n, dtype)
     return table.choose(n, max(formula.degree, formula.k), dtype, formula.mixed)
 
@@ -104,7 +104,7 @@ def _launch(
     constants: dict[str, Any],
     compiled: dict[Any, Any],
 ) -> None:
-    """kernel[n_programs,](*tensors, *numbers, **constants).
+    """Launch kernel[n_programs,](*tensors, *numbers, **constants).
 
     Each time Triton looks at every argument to find what it has compiled for arguments of the kind, which takes longer
     than everything else here.  What it found is therefore kept in `compiled`, which belongs to the constants, by all
@@ -130,7 +130,7 @@ def _launch(
 
 
 class _Plan(NamedTuple):
-    """The launches for rows of one kind: constants of the kernel, and a place for what is compiled of them."""
+    """A plan has the launches for rows of one kind: constants of the kernel, and a place for what is compiled."""
 
     rows: int  # of a program
     parts: int  # of a row
@@ -144,7 +144,7 @@ class _Plan(NamedTuple):
 def _plan(
     loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
 ) -> _Plan:
-    """aligned: whether all rows start at multiples of 16 bytes."""
+    """Plan the launches for rows of n scores.  aligned: whether all of them start at multiples of 16 bytes."""
     if config is None:
         config = choose(loss, n, dtype)
         if torch.version.hip:

@@ -1,4 +1,4 @@
-"""Descending lists, one a lane, merged into the largest values of a row.
+"""Each lane has a descending list, and all lists are merged into the largest values of a row.
 
 A list is a tuple of tensors, so that a comparison is a maximum and a minimum of registers.
 """
@@ -27,7 +27,10 @@ def insert(lists, x, DEPTH: tl.constexpr):
 
 @triton.jit
 def sort(x):
-    """The numbers of each lane, at most 8, descending, and where they were: the i-th digit, of 4 bits, of a number."""
+    """Sort the numbers of each lane, at most 8, descending.
+
+    Return them and where they were: the place of the i-th is the i-th digit, of 4 bits, of a number.
+    """
     places = ()
     for i in tl.static_range(len(x)):
         places = places + (tl.full(x[0].shape, i, tl.int32),)
@@ -46,7 +49,7 @@ def sort(x):
 
 @triton.jit
 def _in_order(x, places, SIZE: tl.constexpr, DISTANCE: tl.constexpr):
-    """A step of merging pairs of lists of a SIZE: some numbers a DISTANCE apart put in order."""
+    """Put some numbers a DISTANCE apart in order, as a step of merging pairs of lists of a SIZE."""
     PAIR: tl.constexpr = 2 * SIZE
     # the first in order are every second group of a DISTANCE, from the first or the second of the pair on
     ODD: tl.constexpr = 1 if DISTANCE < SIZE else 0
@@ -71,7 +74,7 @@ def _in_order(x, places, SIZE: tl.constexpr, DISTANCE: tl.constexpr):
 
 @triton.jit
 def merge(a, b):
-    """The largest len(a) of two descending lists of that length, descending."""
+    """Merge two descending lists of a length into the largest numbers, a list of that length."""
     SIZE: tl.constexpr = len(a)
     out = ()
     for i in tl.static_range(SIZE):

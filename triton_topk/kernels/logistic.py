@@ -1,4 +1,4 @@
-"""The logistic function and its logarithm of a row's odds, with the digits of both ends."""
+"""The logistic function and its logarithm are computed from a row's odds, with the digits of both ends."""
 
 import triton
 import triton.language as tl
@@ -10,7 +10,7 @@ _UNDERFLOW = tl.constexpr(-3000.0)
 
 @triton.jit
 def exp2(x, dtype: tl.constexpr):
-    """2^x of a float64 x, in another type, without the error of |x| 2^-24 that rounding x would make."""
+    """Return 2^x of a float64 x, in another type, without the error of |x| 2^-24 that rounding x would make."""
     x = tl.where(x < _UNDERFLOW, _UNDERFLOW, x)
     whole = tl.floor(x)
     return tl.exp2((x - whole).to(dtype)) * tl.exp2(whole.to(dtype))
@@ -18,7 +18,7 @@ def exp2(x, dtype: tl.constexpr):
 
 @triton.jit
 def reciprocal(x):
-    """1 / x of x > 0 that is in range, in four instructions."""
+    """Return 1 / x for x > 0 with 1 / x in range, in four instructions."""
     y = tl.rsqrt(x)
     y = y * y
     return tl.fma(y, tl.fma(-x, y, 1.0), y)
@@ -26,7 +26,7 @@ def reciprocal(x):
 
 @triton.jit
 def logistic(log_odds, factor):
-    """softplus(z) in float64 and sigmoid(z) in the type of factor >= 0, of z = log_odds + log factor.
+    """Return softplus(z) in float64 and sigmoid(z) in the type of factor >= 0, for z = log_odds + log factor.
 
     log_odds: float64, as a difference of large numbers.  Of 1 and exp(log_odds) the smaller is taken relative to
     the larger: with them as a and b, softplus(z) = max(log_odds, 0) + log(a + b factor).

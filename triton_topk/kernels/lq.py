@@ -1,4 +1,4 @@
-"""The generalised cross-entropy Lq inside a kernel, from the (largest, sum) summary of a softmax.
+"""The generalised cross-entropy Lq is computed from the (largest, sum) summary of a softmax.
 
 With the others' largest score m and total = sum_{i != y} exp(s_i - m), the odds against the label are
 exp(m - s_y) total, log p_y = -softplus(z) and 1 - p_y = sigmoid(z) of their logarithm z:
@@ -15,13 +15,13 @@ from triton_topk.kernels.logistic import LOG2_E, exp2, logistic
 
 @triton.jit
 def weigh(x, largest):
-    """exp(x - largest), rounded as smooth_svm.weigh is."""
+    """Return exp(x - largest), rounded as smooth_svm.weigh is."""
     return tl.exp2(tl.fma(x - largest, tl.full([1], LOG2_E, x.dtype), 0.0))
 
 
 @triton.jit
 def merge(v, total, largest):
-    """The row's sum of exponentials, from the largest scores v and the sums of its parts [ROWS, PARTS]."""
+    """Sum the exponentials of a row, from the largest scores v and the sums of its parts [ROWS, PARTS]."""
     weight = weigh(tl.maximum(v[0], LOWEST), largest)
     # rounded before lanes add up what they hold, so that all get the same sum
     return tl.sum(tl.fma(total, weight, 0.0), axis=1)
@@ -29,7 +29,7 @@ def merge(v, total, largest):
 
 @triton.jit
 def row_loss(largest, total, row, numbers, LOSS: tl.constexpr):
-    """The loss and -dL/ds_y of a row."""
+    """Return the loss and -dL/ds_y of a row."""
     dtype: tl.constexpr = total.dtype
     q = tl.full([1], numbers.q, tl.float64)
     minus_log_p, one_minus_p = logistic(
@@ -53,5 +53,5 @@ def row_loss(largest, total, row, numbers, LOSS: tl.constexpr):
 
 @triton.jit
 def share(slope, total):
-    """The gradient of a score for each of its exponential: 0, or NaN, where no other class is left."""
+    """Return dL/ds_i / exp(s_i - m): 0, or NaN, where no other class is left.  slope: -dL/ds_y."""
     return tl.where(total == 0, slope, slope / total)

@@ -1,6 +1,6 @@
-"""The losses that take part, one or the mixture of two, in each step of the kernel.
+"""Each step of the kernel asks for the losses that take part: one, or the mixture of two.
 
-The smooth SVM has a polynomial of the scores.  Of the others each has a sum over the scores: the hinge the number of
+The smooth SVM has a polynomial of the scores.  Each other loss has a sum over the scores: the hinge loss the number of
 ties, Lq the sum of exponentials.
 """
 
@@ -13,7 +13,7 @@ from triton_topk.kernels import hard_svm, lists, lq, smooth_svm, tuples
 
 
 class Gradient(NamedTuple):
-    """What the gradient of a row's scores is computed from, [ROWS]."""
+    """A Gradient holds what the gradient of a row's scores is computed from, [ROWS]."""
 
     p: Any  # the pivot
     coefficients: Any  # of the smooth SVM's polynomial in e
@@ -23,7 +23,7 @@ class Gradient(NamedTuple):
 
 @triton.jit
 def weigh_for_sum(x, largest, LOSS: tl.constexpr):
-    """The terms of the sum over the scores x."""
+    """Return the terms of the sum over the scores x."""
     if LOSS.hard:
         return hard_svm.weigh(x, largest.p[:, None])
     else:
@@ -32,7 +32,7 @@ def weigh_for_sum(x, largest, LOSS: tl.constexpr):
 
 @triton.jit
 def merge(v, total, largest, LOSS: tl.constexpr):
-    """The row's sum, from the largest scores v and the sums of its parts [ROWS, PARTS]."""
+    """Merge the sums of a row's parts [ROWS, PARTS], which have the largest scores v."""
     if LOSS.hard:
         pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
         return hard_svm.merge(v, total, pivot[:, None], LOSS)
@@ -42,7 +42,7 @@ def merge(v, total, largest, LOSS: tl.constexpr):
 
 @triton.jit
 def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
-    """The loss of a row, -dL/ds_y of the smooth SVM and of the loss of a sum, and the row's polynomials."""
+    """Return the loss of a row, -dL/ds_y of the smooth SVM and of the loss of a sum, and the row's polynomials."""
     loss = tl.zeros_like(row.score)
     smooth_slope = loss
     sum_slope = loss
@@ -65,7 +65,7 @@ def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
 
 @triton.jit
 def row_gradient(largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOSS: tl.constexpr):
-    """What the gradient of a row's scores is computed from.  slopes: -dL/ds_y; zeros: see blocks.zeros, or None."""
+    """Prepare the gradient of a row's scores.  slopes: -dL/ds_y; zeros: see blocks.zeros, or None."""
     coefficients = ()
     share = sum_slope
     if LOSS.smooth:
@@ -82,7 +82,7 @@ def row_gradient(largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOS
 
 @triton.jit
 def gradient(x, row, rate, WEIGHED: tl.constexpr, LOSS: tl.constexpr):
-    """The gradient of some scores, Top's aside; x: the scores, or if WEIGHED their one exponential."""
+    """Return the gradient of scores that are not of Top.  x: the scores, or if WEIGHED their one exponential."""
     out = tl.zeros_like(x)
     if LOSS.smooth:
         e = x if WEIGHED else smooth_svm.weigh(x, row.p[:, None], rate)
@@ -97,5 +97,5 @@ def gradient(x, row, rate, WEIGHED: tl.constexpr, LOSS: tl.constexpr):
 
 @triton.jit
 def add_to_row(row, x):
-    """x added to each number of a Gradient."""
+    """Add x to each number of a Gradient."""
     return Gradient(row.p + x, tuples.add_to_all(row.coefficients, x), row.first + x, row.share + x)

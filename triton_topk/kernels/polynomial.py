@@ -1,4 +1,4 @@
-"""Algebra of elementary symmetric polynomials inside a kernel.
+"""Elementary symmetric polynomials are the coefficients of products of 1 + e_i y.
 
 The polynomial prod_i (1 + e_i y) is a tuple of its coefficients of y^1, y^2, ...: each a tensor, the
 leading 1 implied.  Multiplying two of them merges two disjoint sets of classes, which is what
@@ -14,7 +14,7 @@ from triton_topk.kernels.tuples import lane_reduction
 
 @triton.jit
 def include(r, e):
-    """r(y) (1 + e y): r_j += e r_{j-1}."""
+    """Multiply r(y) by 1 + e y: r_j += e r_{j-1}."""
     out = (r[0] + e,)
     for j in tl.static_range(1, len(r)):
         out = out + (tl.fma(e, r[j - 1], r[j]),)
@@ -23,7 +23,7 @@ def include(r, e):
 
 @triton.jit
 def multiply(a, b):
-    """a(y) b(y), truncated at the degree of a: a_j + b_j + sum_i a_i b_{j-i}, the same bits as b(y) a(y).
+    """Multiply a(y) b(y), truncated at the degree of a: a_j + b_j + sum_i a_i b_{j-i}, the same bits as b(y) a(y).
 
     Both are computed where lanes exchange their polynomials, and each lane keeps its own.
     """

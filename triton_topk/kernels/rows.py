@@ -1,4 +1,4 @@
-"""The rows of a program, and the part of each that the program reads.  Row quantities have the shape [ROWS]."""
+"""A program has rows, or reads a part of a row.  Row quantities have the shape [ROWS]."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 class Row(NamedTuple):
-    """What is known of a row before its scores."""
+    """A Row holds what is known before the scores are read."""
 
     number: Any  # of the batch's rows
     label: Any  # -1 where it is no class
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a row, or the row."""
+    """A Part is what a program reads of a row, or the row."""
 
     scores: Any  # pointers [ROWS, 1] to its first score
     first: Any  # its first column in the row
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 @triton.jit
 def load_label(labels, n, ignore_index):
-    """The label, whether the row counts, and whether its label is a class."""
+    """Return the label, whether the row counts, and whether its label is a class."""
     label = tl.load(labels).to(tl.int64)
     active = label != ignore_index
     valid = active & (label >= 0) & (label < n)
@@ -38,7 +38,7 @@ def load_label(labels, n, ignore_index):
 
 @triton.jit
 def load_score(scores, label, active, valid, LAYOUT: tl.constexpr):
-    """The label's score."""
+    """Return the label's score."""
     s_y = tl.load(scores + label, mask=valid, other=float("nan")).to(LAYOUT.acc)
     # +inf is NaN, as in cross-entropy; an ignored row is a row of masked classes
     s_y = tl.where(s_y == float("inf"), float("nan"), s_y)
@@ -47,7 +47,7 @@ def load_score(scores, label, active, valid, LAYOUT: tl.constexpr):
 
 @triton.jit
 def part_of_row(scores, part, n, label, valid, LAYOUT: tl.constexpr):
-    """The part of a number.  Parts are of whole blocks, and differ by one block at most."""
+    """Locate the part of a number.  Parts have whole blocks, and differ by one block at most."""
     if LAYOUT.parts == 1:
         return Part(scores[:, None], 0, n, label, valid)
     else:

@@ -1,4 +1,4 @@
-"""Scaling a stored gradient by the number that autograd sends back."""
+"""A stored gradient is scaled by the number that autograd sends back."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit(do_not_specialize=["size"], do_not_specialize_on_alignment=["factor"])
 def scale_kernel(gradient, factor, size: "i64", BLOCK: tl.constexpr, PROGRAMS: tl.constexpr):
-    """gradient *= factor, in place; a factor of 1 moves nothing, and the host need not know it."""
+    """Multiply the gradient in place; a factor of 1 moves no data, and the host need not know it."""
     f = tl.load(factor)
     if f != 1.0:
         first = tl.program_id(0).to(tl.int64) * BLOCK

@@ -1,4 +1,4 @@
-"""The largest scores of a row, exact with ties, without sorting the row.
+"""The largest scores of a row are found, exactly with ties, without sorting the row.
 
 A position is one column of every block.  While a row passes, each position keeps its largest score alone.  The
 positions with the TOP largest maxima have the TOP largest scores.  Those positions, and that of the label,
@@ -16,7 +16,7 @@ NO_COLUMN = tl.constexpr(2**30)  # stands for a position where none is left
 
 
 class Taken(NamedTuple):
-    """The positions of a row that are taken: the label's and those with the largest maxima."""
+    """The positions that are taken are the label's and those with the largest maxima."""
 
     slots: Any  # for each slot of a lane, whether it is taken, [ROWS, LANES]
     left: Any  # the largest maximum of each lane's other slots, [ROWS, LANES]
@@ -25,14 +25,14 @@ class Taken(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The scores of the positions taken, as tuples of [ROWS, LANES]: -inf for the label and outside the row."""
+    """Candidates are the scores of the positions taken, tuples of [ROWS, LANES]; the label's and none are -inf."""
 
     scores: Any
     columns: Any
 
 
 class Largest(NamedTuple):
-    """The largest scores of the others, [ROWS]."""
+    """A Largest holds what the losses need to know of the largest scores of the others, [ROWS]."""
 
     v: Any  # tuple of TOP, descending
     first: Any  # v_1, the largest of all
@@ -43,7 +43,7 @@ class Largest(NamedTuple):
 
 @triton.jit
 def maxima(part, LAYOUT: tl.constexpr):
-    """The maximum of each column of a row's blocks, and all blocks, unless the row is to be read again."""
+    """Return the maximum of each column of a row's blocks; and the blocks, unless they are read again later."""
     kept = ()
     largest = blocks.constant(float("-inf"), LAYOUT)
     LAST: tl.constexpr = LAYOUT.blocks - 1
@@ -132,7 +132,7 @@ def _take(maxima, order, taken, start, COUNT: tl.constexpr, LAYOUT: tl.constexpr
 
 @triton.jit
 def _repeated(found, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    """Each of the positions found HEIGHT times in a row, as tensors [ROWS, WIDTH]."""
+    """Repeat each of the positions found HEIGHT times in a row, as tensors [ROWS, WIDTH]."""
     out = ()
     for i in tl.static_range(0, len(found) * HEIGHT, WIDTH):
         positions = found[i // HEIGHT][:, None] + tl.zeros([1, WIDTH], tl.int32)
@@ -145,13 +145,13 @@ def _repeated(found, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _append(queue, new):
-    """The queue, as long as before, with what is new at its end."""
+    """Append new tensors to a queue, which stays as long as it was."""
     return queue[len(new) :] + new
 
 
 @triton.jit
 def load_candidates(part, positions, active, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The scores of the positions taken, each of which is there as often as it has scores."""
+    """Load the scores of the positions, which are repeated as often as they have scores."""
     WIDTH: tl.constexpr = positions[0].shape[1]
     NUMBER: tl.constexpr = LOSS.taken * LAYOUT.height
     scores = ()
@@ -170,7 +170,7 @@ def load_candidates(part, positions, active, LOSS: tl.constexpr, LAYOUT: tl.cons
 
 @triton.jit
 def largest_scores(scores, LOSS: tl.constexpr):
-    """The TOP largest of the scores [ROWS, WIDTH] of each row, descending."""
+    """Return the TOP largest of the scores [ROWS, WIDTH] of each row, descending."""
     of_lanes = ()
     for i in tl.static_range(len(scores)):
         of_lanes = lists.insert(of_lanes, scores[i], LOSS.top)
@@ -179,7 +179,7 @@ def largest_scores(scores, LOSS: tl.constexpr):
 
 @triton.jit
 def largest(v, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """What the losses need to know of the TOP largest scores v."""
+    """Describe the TOP largest scores v."""
     first = tl.maximum(v[0], lists.LOWEST)
     few = v[LOSS.k - 1] == float("-inf")
     p = tl.where(few, 0.0, v[LOSS.k - 1]) + 0.0 * first
@@ -191,5 +191,5 @@ def largest(v, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def with_pivot(largest, p):
-    """The same with another pivot."""
+    """Replace the pivot."""
     return Largest(largest.v, largest.first, p, largest.few, largest.floor)

@@ -1,6 +1,6 @@
-"""The smooth top-k SVM loss inside a kernel.
+"""The smooth top-k SVM loss is computed from elementary symmetric polynomials.
 
-Scores s, label y, others = all classes but y, e_i = exp(s_i / (k tau)), sigma_j = the j-th elementary
+With scores s, label y, others = all classes but y, e_i = exp(s_i / (k tau)), sigma_j = the j-th elementary
 symmetric polynomial of the others' e:
 
     L = tau softplus(z)      z = (margin + (p - s_y) / k) / tau - log u_k      u_j = sigma_{j-1} / sigma_j
@@ -25,7 +25,7 @@ _TINY = tl.constexpr(1e-30)
 
 
 class Polynomials(NamedTuple):
-    """The polynomials of a row, whose coefficients are [ROWS]; see factors and combine."""
+    """The polynomials of a row have coefficients [ROWS]; see factors and combine."""
 
     r: Any  # s^j sigma_j of the rest, from j = 0 on
     log2_s: Any  # of that s, a power of two
@@ -37,7 +37,7 @@ class Polynomials(NamedTuple):
 
 @triton.jit
 def weigh(x, p, rate):
-    """e = exp((x - p) / (k tau)); the difference first, so that a small tau costs no digits.
+    """Return e = exp((x - p) / (k tau)); the difference comes first, so that a small tau costs no digits.
 
     The product is rounded by itself: the compiler would fuse it with the first step of float64's exp2 for some of a
     lane's scores, and not for others.
@@ -57,7 +57,7 @@ def include_below(r, count, e, x, floor, LOSS: tl.constexpr):
 
 @triton.jit
 def beyond_top(count, ties_left, LOSS: tl.constexpr):
-    """How many scores equal to the floor are not of Top, and whether any score is.
+    """Return how many scores equal to the floor are not of Top, and whether there are any in the row.
 
     count: of each lane's scores, those that are not below the floor; ties_left: whether it has others equal to it.
     """
@@ -70,7 +70,7 @@ def beyond_top(count, ties_left, LOSS: tl.constexpr):
 
 @triton.jit
 def rest_polynomial(r, equal, e, LOSS: tl.constexpr):
-    """r_j = s^j sigma_j(rest), and log2 s: of the scores in the lanes, and `equal` more with the exponential e.
+    """Return r_j = s^j sigma_j(rest) and log2 s, for the scores in the lanes and `equal` ones with the exponential e.
 
     If SCALED, s = 2^-ceil(log2(r_1 / k)) or 1 bounds r_j by k^j / j!, and is exact; else r_j is in range anyhow.
     """
@@ -86,13 +86,13 @@ def rest_polynomial(r, equal, e, LOSS: tl.constexpr):
 
 @triton.jit
 def log2_scale(r_1, LOSS: tl.constexpr):
-    """log2 s of rest_polynomial's s."""
+    """Return log2 s for rest_polynomial's s."""
     return -tl.ceil(tl.log2(tl.maximum(r_1 / LOSS.k, 1.0)))
 
 
 @triton.jit
 def include_equal(r, equal, e):
-    """r(y) (1 + e y)^m of m = `equal` scores with the exponential e: its coefficients are e^j binom(m, j)."""
+    """Multiply r(y) by (1 + e y)^m, m = `equal`, whose coefficients are e^j binom(m, j)."""
     # seldom any.  Once at most: a branch would have Triton 3.6 move every number of a row between layouts later
     for _ in range(tl.minimum(tl.max(equal, axis=0), 1)):
         binomial = e * equal
@@ -106,7 +106,7 @@ def include_equal(r, equal, e):
 
 @triton.jit
 def rescale(r, s):
-    """s^j r_j, the polynomial of s e; rounded before lanes add up what they hold, so that all get the same sum."""
+    """Return s^j r_j, the polynomial of s e, rounded before lanes add up what they hold: all get the same sum."""
     power = s
     out = ()
     for j in tl.static_range(len(r)):
@@ -117,7 +117,7 @@ def rescale(r, s):
 
 @triton.jit
 def factors(largest, log2_s, rate, LOSS: tl.constexpr):
-    """a and b of Top's factors a + b y, proportional to 1 + s e y; the larger of both is 1.
+    """Return a and b of Top's factors a + b y, which are proportional to 1 + s e y; the larger of both is 1.
 
     Below the pivot a is 1, and left out; above it b, if not SCALED.
     """
@@ -134,7 +134,7 @@ def factors(largest, log2_s, rate, LOSS: tl.constexpr):
 
 @triton.jit
 def combine(r, a, b, LOSS: tl.constexpr):
-    """r(y) times the factors: the coefficients, all positive, are proportional to s^j sigma_j."""
+    """Multiply r(y) by the factors: the coefficients, all positive, are proportional to s^j sigma_j."""
     LEFT_OUT: tl.constexpr = 0 if LOSS.scaled else LOSS.k - 1
     for i in tl.static_range(LEFT_OUT + len(b)):
         if i < LEFT_OUT:
@@ -148,7 +148,7 @@ def combine(r, a, b, LOSS: tl.constexpr):
 
 @triton.jit
 def _times(r, a, b):
-    """r(y) (a + b y)."""
+    """Multiply r(y) by a + b y."""
     out = (r[0] * a,)
     for j in tl.static_range(1, len(r)):
         out = out + (r[j] * a + r[j - 1] * b,)
@@ -157,7 +157,7 @@ def _times(r, a, b):
 
 @triton.jit
 def ratios(S, s, LOSS: tl.constexpr):
-    """u_j = sigma_{j-1} / sigma_j in pivot units."""
+    """Return u_j = sigma_{j-1} / sigma_j in pivot units."""
     u = ()
     for J in tl.static_range(1, len(S)):
         # Where fewer than J others are left sigma_J = 0: for the Taylor series that is u_J = inf, and up to K
@@ -170,9 +170,9 @@ def ratios(S, s, LOSS: tl.constexpr):
 
 @triton.jit
 def merge(v, r, log2_s, tied, largest, rate, LOSS: tl.constexpr):
-    """The row's polynomial of the rest, log2 s, and whether the floor is tied, from those of its parts [ROWS, PARTS].
+    """Merge the polynomials of a row's parts [ROWS, PARTS]; return r_j, log2 s, and whether the floor is tied.
 
-    v: the TOP largest scores of each part, of which those that are not the row's are multiplied into its polynomial.
+    v: the TOP largest scores of each part.  Those that are not the row's are multiplied into its polynomial.
     """
     p = v[LOSS.k - 1]
     pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
@@ -204,7 +204,7 @@ def merge(v, r, log2_s, tied, largest, rate, LOSS: tl.constexpr):
 
 @triton.jit
 def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
-    """The loss and -dL/ds_y of a row, and its polynomials."""
+    """Return the loss and -dL/ds_y of a row, and its polynomials."""
     s_y = row.score
     r = (tl.full(s_y.shape, 1.0, s_y.dtype),) + rest.r
     a, b = factors(largest, rest.log2_s, numbers.rate, LOSS)
@@ -222,7 +222,7 @@ def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
 
 @triton.jit
 def gradient_polynomial(u, g, K: tl.constexpr):
-    """Coefficients of g (P_K - P_{K-1}) in e: g (-1)^(m-1) u_{K-1} ... u_{K-m+1} (u_K - u_{K-m}), u_0 = 0."""
+    """Return g (P_K - P_{K-1}) as coefficients of e^m: g (-1)^(m-1) u_{K-1} ... u_{K-m+1} (u_K - u_{K-m}), u_0 = 0."""
     out = ()
     product = g
     for m in tl.static_range(1, K):
@@ -233,7 +233,7 @@ def gradient_polynomial(u, g, K: tl.constexpr):
 
 @triton.jit
 def gradient(e, coefficients):
-    """dL/ds_i of scores that are not of Top: sum_m c_m e^m, m = 1..K."""
+    """Return dL/ds_i of scores that are not of Top: sum_m c_m e^m, m = 1..K."""
     total = coefficients[len(coefficients) - 1][:, None] * e
     for i in tl.static_range(1, len(coefficients)):
         total = (total + coefficients[len(coefficients) - 1 - i][:, None]) * e

@@ -1,4 +1,4 @@
-"""What is kept of a part of a row, in O(k) numbers, and how the parts of a row become one.
+"""A part of a row is summarised in O(k) numbers, and the summaries of its parts become that of the row.
 
 v          the TOP largest scores of the others, descending
 r          s^j r_j of all but these, relative to the K-th (see smooth_svm.py)
@@ -16,13 +16,13 @@ from triton_topk.kernels.accumulate import Rest
 
 
 def size(top: int, degree: int) -> int:
-    """The numbers of a summary: v, r, log2_s, total, tied; its positions come after them."""
+    """Count the numbers of a summary: v, r, log2_s, total, tied.  Its positions come after them."""
     return top + degree + 3
 
 
 @triton.jit
 def store(summary, v, rest):
-    """The numbers [ROWS], one after the other."""
+    """Store the numbers [ROWS], one after the other."""
     numbers = v + rest.r + (rest.log2_s, rest.total, rest.tied.to(rest.log2_s.dtype))
     for i in tl.static_range(len(numbers)):
         tl.store(summary + i, numbers[i])
@@ -30,7 +30,7 @@ def store(summary, v, rest):
 
 @triton.jit
 def store_positions(summary, positions, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The positions, a tuple of [ROWS, LANES] with each position HEIGHT times in a row."""
+    """Store the positions, a tuple of [ROWS, LANES] with each position HEIGHT times in a row."""
     HEIGHT: tl.constexpr = LAYOUT.height
     start = (summary + LAYOUT.numbers)[:, None]
     for i in tl.static_range(len(positions)):
@@ -41,7 +41,7 @@ def store_positions(summary, positions, LOSS: tl.constexpr, LAYOUT: tl.constexpr
 
 @triton.jit
 def load_positions(summary, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The positions, as store_positions got them."""
+    """Load the positions, as store_positions got them."""
     out = ()
     start = (summary + LAYOUT.numbers)[:, None]
     for i in tl.static_range(0, LOSS.taken * LAYOUT.height, LAYOUT.lanes):
@@ -53,7 +53,7 @@ def load_positions(summary, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def load_merged(summaries, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """The largest scores of a row and its Rest, from the summaries of its parts.  summaries: pointers [ROWS]."""
+    """Merge the summaries of a row's parts into its Largest and its Rest.  summaries: pointers [ROWS]."""
     # all in one load: the compiler takes a time that grows with the number of loads
     TOP: tl.constexpr = LOSS.top
     WIDTH: tl.constexpr = triton.next_power_of_2(LAYOUT.numbers)

@@ -1,4 +1,4 @@
-"""The Taylor-type gradient of Top, as the paper does it (section 3.3 and appendix D).
+"""The Taylor-type gradient of Top is the paper's (section 3.3 and appendix D).
 
 Where e u_K is below a threshold the recursion P_j = e u_j (1 - P_{j-1}) gives the inclusion probabilities; else the
 series of order p does, which this recursion gives downwards from P_{K+p-1} = 1: 1 - P_{j-1} = P_j / (e u_j).
@@ -13,7 +13,7 @@ _EXPONENT_CAP = tl.constexpr(115.0)
 
 @triton.jit
 def top_gradient(V, u, p, rate, LOSS: tl.constexpr):
-    """P_K(i) - P_{K-1}(i) of the scores V of Top [ROWS, LANES], from the row's u_j and pivot."""
+    """Return P_K(i) - P_{K-1}(i) for the scores V of Top [ROWS, LANES], from the row's u_j and pivot."""
     K: tl.constexpr = LOSS.k
     e = tl.exp2(tl.minimum((V - p[:, None]) * rate, _EXPONENT_CAP))
     P_below = tl.zeros_like(V)

@@ -1,4 +1,4 @@
-"""The gradient of Top, which is among the candidates, and where it goes."""
+"""The gradients of Top, which is among the candidates, are computed one by one."""
 
 import triton
 import triton.language as tl
@@ -9,7 +9,7 @@ from triton_topk.kernels.logistic import reciprocal
 
 @triton.jit
 def gradients(candidates, largest, tied, polynomials, slope, share, rate, LOSS: tl.constexpr):
-    """The gradient of each candidate that is of Top, and its column; NO_COLUMN of all others.
+    """Return the gradient of each candidate that is of Top, and its column; all others have NO_COLUMN.
 
     tied: whether scores that are not of Top are equal to the floor.  All that are equal to it are then left to the
     polynomial that the gradient of those is.
@@ -48,7 +48,7 @@ def gradients(candidates, largest, tied, polynomials, slope, share, rate, LOSS: 
 
 @triton.jit
 def _gradient(V, polynomials, p, rate, LOSS: tl.constexpr):
-    """P_K(i) - P_{K-1}(i) of V, one of Top, from the polynomial S' of all others without it.
+    """Return P_K(i) - P_{K-1}(i) for V, one of Top, from the polynomial S' of all others without it.
 
     With its factor a + b y, S_J = a S'_J + b S'_{J-1}: so P_J = b S'_{J-1} / S_J and 1 - P_J = a S'_J / S_J.
     """

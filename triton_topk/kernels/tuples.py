@@ -1,4 +1,4 @@
-"""Tuples of tensors: operations on all of their elements, and reductions over the lanes that hold one each."""
+"""Kernels hold tuples of tensors: operations on their elements, and reductions over lanes that hold a tuple each."""
 
 import linecache
 from typing import Any
@@ -47,7 +47,7 @@ def padded(x, value, LENGTH: tl.constexpr):
 
 @triton.jit
 def first(x, LENGTH: tl.constexpr):
-    """The first LENGTH tensors of a tuple, which may be a reduction's."""
+    """Return the first LENGTH tensors of a tuple, which may be a reduction's."""
     out = ()
     for i in tl.static_range(LENGTH):
         out = out + (x[i],)
@@ -56,7 +56,7 @@ def first(x, LENGTH: tl.constexpr):
 
 @triton.jit
 def maximum(a, b):
-    """tl.maximum of tuples."""
+    """Apply tl.maximum to the tensors of tuples."""
     out = ()
     for i in tl.static_range(len(a)):
         out = out + (tl.maximum(a[i], b[i]),)
@@ -65,7 +65,7 @@ def maximum(a, b):
 
 @triton.jit
 def where(condition, a, b):
-    """tl.where of tuples."""
+    """Apply tl.where to the tensors of tuples."""
     out = ()
     for i in tl.static_range(len(a)):
         out = out + (tl.where(condition, a[i], b[i]),)
@@ -74,7 +74,7 @@ def where(condition, a, b):
 
 @triton.jit
 def add_to_all(a, x):
-    """x added to each tensor of a."""
+    """Add x to each tensor of a."""
     out = ()
     for i in tl.static_range(len(a)):
         out = out + (a[i] + x,)
@@ -83,5 +83,5 @@ def add_to_all(a, x):
 
 @triton.jit
 def add_to_one(a, INDEX: tl.constexpr, x):
-    """x added to the tensor a[INDEX]."""
+    """Add x to the tensor a[INDEX]."""
     return a[:INDEX] + (a[INDEX] + x,) + a[INDEX + 1 :]

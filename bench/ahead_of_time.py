@@ -20,9 +20,10 @@ from bench.ledger.entry import FINISH, SUMMARIES, WHOLE, Config, Entry
 from bench.machine_code import opcodes
 from bench.machine_code.compiled import MachineCode, analyse
 from bench.results import BOTH, FORWARD
+from triton_topk.batch import Batch
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 # of a batch: a multiple of every alignment and of the rows of any program; 1 Triton would compile in
 _ROWS = 32
@@ -58,13 +59,13 @@ class Case:
     def parameters(self) -> Loss:
         hits = (self.k or 5) if self.hits else None
         if self.loss == "lq_loss":
-            return Lq(0.7, None, -100, None, hits)
+            return Lq(0.7, hits=hits)
         assert self.k is not None
         if self.loss == "hard_svm":
-            return HardSVM(self.k, 1.5, -100, None, hits)
+            return HardSVM(self.k, 1.5, hits=hits)
         if self.loss == "smooth_svm_lq":
-            return SmoothSVMLq(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, -100, None, hits)
-        return SmoothSVM(self.k, 0.5, 1.5, self.order, -100, None, hits)
+            return Mixture(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, hits=hits)
+        return SmoothSVM(self.k, 0.5, 1.5, self.order, hits=hits)
 
 
 def launches(case: Case, architecture: str) -> dict[str, str]:
@@ -187,12 +188,14 @@ def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[La
     driver.set_active(Driver(target))
     try:
         launch.run(
-            scores,
-            torch.zeros(_ROWS, dtype=torch.int64),
+            Batch(
+                scores,
+                torch.zeros(_ROWS, dtype=torch.int64),
+                margins=torch.zeros(case.n).expand(_ROWS, -1) if case.hits else None,
+                normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
+            ),
             case.parameters,
-            margins=torch.zeros(case.n).expand(_ROWS, -1) if case.hits else None,
             hits=torch.zeros(_ROWS, 2, dtype=torch.bool) if case.hits else None,
-            normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
             losses=torch.zeros(_ROWS, dtype=dtype),
             gradient=gradient,
             config=config,

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from bench.ahead_of_time import Case
 from triton_topk import eager
+from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
-from triton_topk.tensors import accumulation_dtype
 
 _ROWS = 24
 F32, BF16, F16, F64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
@@ -99,7 +99,7 @@ def outputs(
     if not case.aligned:
         wider = torch.zeros(n_rows, n + 1, device=device, dtype=scores.dtype)
         rows = wider[:, 1:].copy_(rows)
-    run(rows, labels.to(device), case.parameters, **given, **found)
+    run(Batch(rows, labels.to(device), **given), case.parameters, **found)
     return found
 
 

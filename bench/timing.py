@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.results import BOTH, Cell
-from triton_topk import backends
+from triton_topk.kernels.backend import kernels
 
 T = TypeVar("T")
 
@@ -87,23 +87,23 @@ class Kernel:
     @classmethod
     def of(cls, step: Step) -> Kernel:
         """What a call of the step launches."""
-        kernels = backends.kernels()
-        run, launches = kernels.run, []
+        launch = kernels()
+        run, launches = launch.run, []
 
         def record(*args: Any, **kwargs: Any) -> None:
             launches.append((args, kwargs))
             run(*args, **kwargs)
 
-        kernels.run = record
+        launch.run = record
         try:
             step()
         finally:
-            kernels.run = run
+            launch.run = run
         return cls(launches)
 
     def __call__(self) -> Result:
         for args, kwargs in self.launches:
-            backends.kernels().run(*args, **kwargs)
+            kernels().run(*args, **kwargs)
         written = [kwargs for _, kwargs in self.launches]
         losses, gradient = (
             next((found[name] for found in written if found.get(name) is not None), None)

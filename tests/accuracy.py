@@ -11,7 +11,7 @@ from adversarial import Case, truth
 from torch import Tensor
 
 import triton_topk  # noqa: F401 (registers the operators)
-from triton_topk.parameters import SmoothSVM
+from triton_topk.losses import SmoothSVM
 
 # What float32 cannot hold, and does not have to.
 _SMALLEST = 1e-37
@@ -43,7 +43,12 @@ def errors(
         labels = torch.cat([case.labels for case in batch])
         # the operator under reduction "sum", which also gives the single losses
         losses, _, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, None, *SmoothSVM(k, tau, margin, order, -100, backend)
+            scores,
+            labels,
+            None,
+            None,
+            None,
+            *SmoothSVM(k, tau, margin, order, backend=backend).values,
         )
         sizes = [len(case.labels) for case in batch]
         ours = zip(losses.split(sizes), gradient.split(sizes), strict=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from kernel_stand_in import Kernel
 
-from triton_topk import backends
+from triton_topk.kernels import backend
 
 # Kernels run in Triton's interpreter only where it was asked for before Triton was imported:
 # test_interpreter.py runs these in a process of their own.
@@ -57,7 +57,7 @@ def _runs_always(item: pytest.Item, number: int) -> bool:
 @pytest.fixture
 def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on the CPU are for the eager backend."""
-    monkeypatch.setattr(backends, "_interpreting", lambda: False)
+    monkeypatch.setattr(backend, "_interpreting", lambda: False)
 
 
 @pytest.fixture

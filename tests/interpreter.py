@@ -13,8 +13,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction, ReduceOps, _patch_lang
 
+from triton_topk.batch import Batch
 from triton_topk.kernels import launch
-from triton_topk.parameters import Loss
+from triton_topk.losses import Loss
 
 
 def speed_up(patch: pytest.MonkeyPatch) -> None:
@@ -38,9 +39,9 @@ def many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table's configurations with 64 rows a program, which take the interpreter little longer than one."""
     run = launch.run
 
-    def run_many(scores: Tensor, labels: Tensor, loss: Loss, **tensors: Tensor | None) -> None:
-        config = launch.choose(loss, scores.shape[1], scores.dtype)
-        run(scores, labels, loss, config=replace(config, rows=64), **tensors)
+    def run_many(batch: Batch, loss: Loss, **tensors: Tensor | None) -> None:
+        config = launch.choose(loss, batch.scores.shape[1], batch.scores.dtype)
+        run(batch, loss, config=replace(config, rows=64), **tensors)
 
     monkeypatch.setattr(launch, "run", run_many)
 

@@ -20,6 +20,7 @@ from bench.results import BOTH, FORWARD, Cell
 from bench.timing import DeviceStopwatch, Step, inputs, number_of_inputs
 from bench.truth import Truth, WrongError, check_finite
 from triton_topk import backends, eager, ops
+from triton_topk.kernels import launch
 
 ON_CPU = torch.device("cpu")
 
@@ -128,12 +129,12 @@ def test_the_kernel_of_a_step_is_launched_again_alone(monkeypatch, name):
     """The eager backend stands for the kernels."""
     launched = []
 
-    def run(scores, *args, **kwargs):
+    def run(*args, **kwargs):
         launched.append(name)
-        eager.run(scores, *args, **kwargs)
+        eager.run(*args, **kwargs)
 
-    monkeypatch.setattr(backends.kernels(), "run", run)
-    monkeypatch.setattr(ops, "uses_triton", lambda scores, loss: True)
+    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(ops, "choose", lambda batch, loss: backends.BACKENDS[0])
     cell = Cell(name, 32, 5, 4, "float32", BOTH)
     step = Step(IMPLEMENTATIONS[name].make(32, 5, ON_CPU), *inputs(cell, 1, ON_CPU))
     kernel = timing.Kernel.of(step)
@@ -216,8 +217,8 @@ def test_a_task_on_a_gpu(gpu):
 
 def test_the_kernel_takes_turns_with_the_step_on_a_gpu(gpu, monkeypatch):
     """The eager backend stands for it."""
-    monkeypatch.setattr(backends.kernels(), "run", eager.run)
-    monkeypatch.setattr(ops, "uses_triton", lambda scores, loss: True)
+    monkeypatch.setattr(launch, "run", eager.run)
+    monkeypatch.setattr(ops, "choose", lambda batch, loss: backends.BACKENDS[0])
     cells = [Cell(name, 32, 5, 4, "float32", BOTH) for name in ("smooth_svm", "F.cross_entropy")]
     ours, other = map(GpuContest(TINY, 1, ON_CPU).hold(cells).get, cells)
     assert ours.said["kernel"] > 0

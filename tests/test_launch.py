@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
 from bench.ahead_of_time import Driver, Recorder
+from triton_topk.batch import Batch
 from triton_topk.kernels import launch
-from triton_topk.parameters import Lq
+from triton_topk.losses import Lq
 
-LQ = Lq(0.7, None, -100, None)
+LQ = Lq(0.7)
 
 
 IN_PARTS = 40_000  # scores of a row too long for one program
@@ -30,9 +32,9 @@ def batch(
     n_rows: int, stride: int = 128, dtype: torch.dtype = torch.float32, n: int = 100
 ) -> dict[str, Any]:
     """Arguments of launch.run."""
+    scores = torch.zeros(n_rows, max(n, stride), dtype=dtype)[:, :n]
     return {
-        "scores": torch.zeros(n_rows, max(n, stride), dtype=dtype)[:, :n],
-        "labels": torch.zeros(n_rows, dtype=torch.int64),
+        "batch": Batch(scores, torch.zeros(n_rows, dtype=torch.int64)),
         "loss": LQ,
         "losses": torch.zeros(n_rows),
         "gradient": torch.zeros(n_rows, n, dtype=dtype),
@@ -59,10 +61,11 @@ def test_what_was_compiled_is_launched_with_the_arguments_of_the_kernel(kernel: 
         launch.run(**given)
     assert kernel.asked == 1
     first, second = kernel.launched
+    expected = large["batch"]._asdict() | large
     of_the_batch = {"scores", "labels", "losses", "gradient"}
     for name in of_the_batch:
         assert first[name] is not second[name]
-        assert torch.equal(second[name], large[name])
+        assert torch.equal(second[name], expected[name])
     assert (first.pop("n_rows"), second.pop("n_rows")) == (2, 33)
     assert first.pop("grid") < second.pop("grid")
     assert all(first[name] == second[name] for name in first.keys() - of_the_batch)
@@ -89,21 +92,27 @@ def test_a_row_in_parts_is_summarised_and_finished(kernel: Kernel, with_gradient
     assert kernel.asked == 2
 
 
+def with_tensors(**tensors: Tensor) -> dict[str, Any]:
+    """A batch of two rows with other tensors."""
+    given = batch(2)
+    return given | {"batch": given["batch"]._replace(**tensors)}
+
+
 OTHER = {
     "dtype": batch(2, dtype=torch.bfloat16),
-    "unaligned scores": batch(2) | {"scores": unaligned(batch(2)["scores"])},
+    "unaligned scores": with_tensors(scores=unaligned(batch(2)["batch"].scores)),
     "unaligned rows": batch(2, stride=101),
     "unaligned gradient": batch(2) | {"gradient": unaligned(batch(2)["gradient"])},
-    "labels": batch(2) | {"labels": torch.zeros(2, dtype=torch.int32)},
-    "weight": batch(2) | {"weight": torch.ones(100)},
-    "other weight": batch(2) | {"weight": torch.ones(100).double()},
-    "margins": batch(2) | {"margins": torch.ones(2, 100)},
+    "labels": with_tensors(labels=torch.zeros(2, dtype=torch.int32)),
+    "weight": with_tensors(weight=torch.ones(100)),
+    "other weight": with_tensors(weight=torch.ones(100).double()),
+    "margins": with_tensors(margins=torch.ones(2, 100)),
     "hits": batch(2) | {"hits": torch.zeros(2, 2, dtype=torch.bool)},
-    "normalizer": batch(2) | {"normalizer": torch.ones(())},
+    "normalizer": with_tensors(normalizer=torch.ones(())),
     "upstream": batch(2) | {"upstream": torch.ones(2)},
     "no losses": batch(2) | {"losses": None},
     "no gradient": batch(2) | {"gradient": None},
-    "loss": batch(2) | {"loss": LQ._replace(truncation=0.5)},
+    "loss": batch(2) | {"loss": replace(LQ, truncation=0.5)},
 }
 
 
@@ -138,15 +147,16 @@ def _compilations(n: int) -> dict[str, int]:
     for n_rows in (1, 2, 15, 16, 33):
         for ignore_index in (-100, 0, 1, 16):
             given = batch(n_rows, stride=n + 28 + 4 * n_rows, n=n)
-            given["loss"] = LQ._replace(ignore_index=ignore_index, q=1 / n_rows)
-            given["labels"] = torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows]
-            upstream = torch.zeros(2 * n_rows)[:: 1 + n_rows % 2][:n_rows]
-            launch.run(
-                **given,
+            given["loss"] = replace(LQ, ignore_index=ignore_index, q=1 / n_rows)
+            given["batch"] = given["batch"]._replace(
+                labels=torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows],
                 weight=weight,
                 margins=torch.ones(n_rows, n if n_rows % 2 else 1).expand(n_rows, n),
                 normalizer=normalizer[n_rows % 2],
-                upstream=upstream,
+            )
+            launch.run(
+                **given,
+                upstream=torch.zeros(2 * n_rows)[:: 1 + n_rows % 2][:n_rows],
                 hits=torch.zeros(n_rows, 2, dtype=torch.bool),
             )
         launch.scale_(given["gradient"], normalizer[n_rows % 2])

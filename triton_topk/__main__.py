@@ -1,4 +1,4 @@
-"""`python -m triton_topk`: is every loss right on this machine, and how fast? For bug reports, too."""
+"""`python -m triton_topk` says whether every loss is right on this machine, and how fast; for bug reports, too."""
 
 from __future__ import annotations
 

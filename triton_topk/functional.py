@@ -1,6 +1,6 @@
-"""The losses as functions, with the conventions of torch.nn.functional.cross_entropy.
+"""The losses are functions with the conventions of torch.nn.functional.cross_entropy.
 
-What they share, said once:
+They share these conventions:
 
 - `scores`: (C,), (N, C) or (N, C, d1, ...), any strides; float16, bfloat16, float32 or float64.  A score of
   -inf masks its class.  NaN or +inf makes its row NaN and no other.
@@ -23,28 +23,30 @@ What they share, said once:
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Unpack, overload
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
+import torch
 from torch import Tensor
 
-from triton_topk import arguments, autograd
+from triton_topk import autograd
+from triton_topk.arguments import Backend, Gradient, Reduction
+from triton_topk.batch import Batch, Tensors, check_tensors
 from triton_topk.keywords import explained
-from triton_topk.labels import class_indices
-from triton_topk.options import (
-    Backend,
-    Gradient,
+from triton_topk.losses import (
+    HardSVM,
     HardSVMOptions,
+    Loss,
+    Lq,
     LqOptions,
-    Reduction,
+    Mixture,
+    SmoothSVM,
     SmoothSVMLqOptions,
     SmoothSVMOptions,
 )
-from triton_topk.parameters import Loss
-from triton_topk.tensors import as_rows, check_tensors, margins_of_rows, normalizer_of
 
 
 class TopkHits(NamedTuple):
-    """Is the label among the 1, and among the k, largest scores of all classes?
+    """The hits say whether the label is among the 1, and among the k, largest scores of all classes.
 
     Of equal scores the lower class comes first, as in torch.argmax.  False where the label is `ignore_index`, and
     where the loss is NaN.
@@ -112,7 +114,7 @@ def smooth_svm(
     order: int | None = None,
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
+    r"""Compute the smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
     .. math::
         L = \tau \log\Big(1 + \frac{e^{\alpha/\tau} \sigma_k}{e^{s_y/(k\tau)} \sigma_{k-1}}\Big)
@@ -162,21 +164,12 @@ def smooth_svm(
         >>> hits
         TopkHits(top1=tensor([False,  True]), topk=tensor([True, True]))
     """
-    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    number, margins = _split(margin)
-    loss = arguments.smooth_svm(
-        k,
-        tau,
-        number,
-        gradient,
-        order,
-        ignore_index,
-        reduction,
-        backend,
-        return_topk_hits,
-        n_classes,
+    return _evaluate(
+        SmoothSVM,
+        (k, tau, _number(margin), gradient, order),
+        (scores, labels, weight, margin, normalizer),
+        (ignore_index, reduction, backend, return_topk_hits),
     )
-    return _apply("smooth_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
 
 @overload
@@ -231,7 +224,7 @@ def hard_svm(
     return_topk_hits: bool = False,
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    r"""Top-k hinge loss, the limit of :func:`smooth_svm` as tau goes to 0.
+    r"""Compute the top-k hinge loss, the limit of :func:`smooth_svm` as tau goes to 0.
 
     .. math::
         L = \max\big(0, \alpha + (s_{[k]} - s_y) / k\big)
@@ -258,12 +251,12 @@ def hard_svm(
         >>> triton_topk.hard_svm(scores, labels, k=2, reduction="none")
         tensor([0.5000, 0.0000])
     """
-    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    number, margins = _split(margin)
-    loss = arguments.hard_svm(
-        k, number, ignore_index, reduction, backend, return_topk_hits, n_classes
+    return _evaluate(
+        HardSVM,
+        (k, _number(margin)),
+        (scores, labels, weight, margin, normalizer),
+        (ignore_index, reduction, backend, return_topk_hits),
     )
-    return _apply("hard_svm", scores, labels, weight, margins, normalizer, reduction, loss)
 
 
 @overload
@@ -320,7 +313,7 @@ def lq_loss(
     k: int = 5,
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    r"""Generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
+    r"""Compute the generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
 
     .. math::
         L_q = \frac{1 - p_y^q}{q}, \qquad p = \mathrm{softmax}(s), \qquad
@@ -347,11 +340,12 @@ def lq_loss(
         >>> triton_topk.lq_loss(scores, labels, q=0.7, reduction="none")
         tensor([0.9073, 0.1072])
     """
-    n_classes = check_tensors(scores, labels, weight, None, normalizer, reduction)
-    loss = arguments.lq(
-        q, truncation, ignore_index, reduction, backend, return_topk_hits, k, n_classes
+    return _evaluate(
+        Lq,
+        (q, truncation),
+        (scores, labels, weight, None, normalizer),
+        (ignore_index, reduction, backend, return_topk_hits, k),
     )
-    return _apply("lq_loss", scores, labels, weight, None, normalizer, reduction, loss)
 
 
 @overload
@@ -420,7 +414,7 @@ def smooth_svm_lq(
     order: int | None = None,
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    r"""Both losses of the same scores, at the price of reading them once:
+    r"""Compute the mixture of two losses of the same scores, at the price of reading them once:
 
     .. math::
         L = \mathrm{mix} \cdot L_\mathrm{smooth\,svm} + (1 - \mathrm{mix}) \cdot L_q
@@ -443,60 +437,39 @@ def smooth_svm_lq(
         >>> triton_topk.smooth_svm_lq(scores, labels, k=2, q=0.7, mix=0.25)
         tensor(0.5653)
     """
-    n_classes = check_tensors(scores, labels, weight, margin, normalizer, reduction)
-    number, margins = _split(margin)
-    loss = arguments.smooth_svm_lq(
-        k,
-        q,
-        mix,
-        tau,
-        number,
-        truncation,
-        gradient,
-        order,
-        ignore_index,
-        reduction,
-        backend,
-        return_topk_hits,
-        n_classes,
+    return _evaluate(
+        Mixture,
+        (k, q, mix, tau, _number(margin), truncation, gradient, order),
+        (scores, labels, weight, margin, normalizer),
+        (ignore_index, reduction, backend, return_topk_hits),
     )
-    of_both = scores, labels, weight, margins, normalizer, reduction
-    # A part without a share must not count where it is infinite or NaN.
-    if mix == 0:
-        return _apply("lq_loss", scores, labels, weight, None, normalizer, reduction, loss.lq)
-    if mix == 1:
-        return _apply("smooth_svm", *of_both, loss.svm)
-    return _apply("smooth_svm_lq", *of_both, loss)
 
 
-def _split(margin: float | Tensor) -> tuple[float, Tensor | None]:
-    """The number and the tensor that the margin is the sum of."""
-    return (0.0, margin) if isinstance(margin, Tensor) else (margin, None)
+def _number(margin: float | Tensor) -> float:
+    """Return the part of the margin that is a parameter; a tensor is added to it."""
+    return 0.0 if isinstance(margin, Tensor) else margin
 
 
-def _apply(
-    name: str,
-    scores: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    margin: Tensor | None,
-    normalizer: float | Tensor | None,
-    reduction: str,
-    loss: Loss,
+def _evaluate(
+    loss_type: type[Loss], parameters: tuple[Any, ...], tensors: Tensors, options: tuple[Any, ...]
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    rows = as_rows(scores)
-    of_rows = labels if labels.dim() == 1 else labels.reshape(-1)
-    out, hits = autograd.apply(
-        name,
-        rows,
-        class_indices(of_rows, loss.ignore_index),
-        weight,
-        None if margin is None else margins_of_rows(margin, scores, rows),
-        None if normalizer is None else normalizer_of(normalizer, scores),
-        reduction,
-        loss,
-    )
-    if reduction == "none":
+    """Check the arguments, compute the losses, reduce them, and give the results their shapes."""
+    labels, reduction = tensors[1], options[1]
+    n_classes = check_tensors(*tensors, reduction)
+    loss = loss_type.checked(*parameters, *options, n_classes)
+    batch = Batch.of(*tensors, reduction, loss.ignore_index)
+    summed, recorded = reduction != "none", autograd.is_recorded()
+    compute = autograd.function(batch, loss, summed=summed, recorded=recorded)
+    out, hits = compute(loss, *batch)
+    # a number already where the gradient is kept
+    if summed and out.dim():
+        out = out.sum()
+    divisor = batch.normalizer
+    if summed and divisor is not None and (recorded or batch.labels.shape[0] == 0):
+        # Without a row there is no loss that was divided, by 0 in a mean.  A graph serves any number of rows.
+        # The zero is a tensor, since inductor folds 0 / x.
+        out = out + torch.zeros_like(divisor) / divisor
+    if not summed:
         out = out.reshape(labels.shape)
     if loss.hits is None or hits is None:
         return out

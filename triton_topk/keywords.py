@@ -1,4 +1,4 @@
-"""What becomes of a call that is refused: it is told what to write, or it is another's to answer."""
+"""A call that is refused is told what to write, or is left to what else can answer it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OTHER = {"__init__": ("forward", "call"), "forward": ("__init__", "constructor"
 
 
 def explained(function: F) -> F:
-    """The function, whose TypeError for an unknown keyword says what takes its place.
+    """Make the TypeError of a function for an unknown keyword say what takes its place.
 
     A loss that is given something like a tensor, as torch.fx traces with, leaves the call to its __torch_function__.
     """
@@ -53,9 +53,9 @@ def explained(function: F) -> F:
         try:
             return function(*args, **options)
         except TypeError:
-            known = signature(function).parameters
-            unknown = next((word for word in options if word not in known), None)
-            of_module = "self" in known
+            parameters = signature(function).parameters
+            unknown = next((word for word in options if word not in parameters), None)
+            of_module = "self" in parameters
             if unknown is not None and (args or not of_module):
                 raise TypeError(_message(unknown, function, *args)) from None
             likes = [x for x in (*args, *options.values()) if _is_like_a_tensor(x)]
@@ -71,9 +71,9 @@ def _is_like_a_tensor(x: object) -> bool:
 
 
 def _message(word: str, function: Callable[..., Any], *args: Any) -> str:
-    name, known = function.__name__, list(signature(function).parameters)
-    advice = f"expected one of {', '.join(x for x in known if x != 'self')}"
-    if _SAME.get(word) in known:
+    name, parameters = function.__name__, list(signature(function).parameters)
+    advice = f"expected one of {', '.join(x for x in parameters if x != 'self')}"
+    if _SAME.get(word) in parameters:
         advice = f"use {_SAME[word]}"
     elif word in _NONE:
         advice = _NONE[word]
@@ -83,6 +83,6 @@ def _message(word: str, function: Callable[..., Any], *args: Any) -> str:
             advice = f"give it to the {what}"
     if name == "forward":
         name = f"{type(args[0]).__name__}.{name}"
-    elif known[0] == "self":
-        name = function.__qualname__  # a subclass may have a constructor of its own
+    elif parameters[0] == "self":
+        name = function.__qualname__  # a subclass may have another constructor
     return f"{name}() got an unexpected keyword argument '{word}': {advice}"

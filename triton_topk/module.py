@@ -1,22 +1,22 @@
-"""What the losses have in common as modules."""
+"""The modules of the losses have a base class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from triton_topk import tensors
-from triton_topk.arguments import as_int, shown
+from triton_topk import functional
+from triton_topk.arguments import Backend, Reduction, as_int, shown
+from triton_topk.batch import check_constants
 from triton_topk.functional import TopkHits
 from triton_topk.keywords import explained
-from triton_topk.options import Backend, Reduction
+from triton_topk.losses import Loss
 
 
 class LossModule(torch.nn.Module):
-    """A function of scores and labels with fixed options, which are attributes.
+    """A module is a function of scores and labels with fixed options, which are attributes.
 
     `weight` is a buffer: it follows `.to()` and is in the `state_dict`, as in
     `torch.nn.CrossEntropyLoss`; and so is a margin that is a tensor.
@@ -27,19 +27,13 @@ class LossModule(torch.nn.Module):
     reduction: Reduction
     backend: Backend | None
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        check: Callable[..., object],
-        weight: Tensor | None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, loss: type[Loss], weight: Tensor | None, **options: Any) -> None:
         """The arguments are described with the class.  All of them are checked here, but for k < C."""
         super().__init__()
         margin = options.get("margin")
-        tensors.check_constants(weight, margin)
-        check(**options | ({"margin": 0.0} if isinstance(margin, Tensor) else {}))
-        self._function = function
+        check_constants(weight, margin)
+        loss.checked(**options | ({"margin": 0.0} if isinstance(margin, Tensor) else {}))
+        self._function = getattr(functional, loss.name)
         self._options = (*options, "weight")
         self.register_buffer("weight", weight)
         for name, value in options.items():
@@ -60,7 +54,7 @@ class LossModule(torch.nn.Module):
     def forward(
         self, scores: Tensor, labels: Tensor, *, normalizer: float | Tensor | None = None
     ) -> Tensor | tuple[Tensor, TopkHits]:
-        """The loss of scores (N, C, ...) for labels (N, ...); with `return_topk_hits`, and the hits.
+        """Compute the loss of scores (N, C, ...) for labels (N, ...), and the hits with `return_topk_hits`.
 
         Args:
             scores: (C,), (N, C) or (N, C, d1, ...), any strides; float16, bfloat16, float32 or float64.
@@ -74,7 +68,7 @@ class LossModule(torch.nn.Module):
     def _loss(
         self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None, **changed: Any
     ) -> Any:
-        """The function with the options, but for those that are changed."""
+        """Call the function with the options, but for those that are changed."""
         options = {name: getattr(self, name) for name in self._options} | changed
         return self._function(scores, labels, normalizer=normalizer, **options)
 

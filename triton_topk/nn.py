@@ -1,13 +1,13 @@
-"""The losses as modules."""
+"""The losses are modules, too."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from triton_topk import arguments, functional
+from triton_topk.arguments import Backend, Gradient, Reduction
 from triton_topk.keywords import explained
+from triton_topk.losses import HardSVM, Lq, Mixture, SmoothSVM
 from triton_topk.module import LossModule
-from triton_topk.options import Backend, Gradient, Reduction
 from triton_topk.pruning import TruncatedLqLoss
 
 __all__ = ["HardSVMLoss", "LqLoss", "SmoothSVMLoss", "SmoothSVMLqLoss", "TruncatedLqLoss"]
@@ -18,7 +18,7 @@ def __dir__() -> list[str]:
 
 
 class SmoothSVMLoss(LossModule):
-    r"""Smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
+    r"""The module computes the smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
     .. math::
         L = \tau \log\Big(1 + \frac{e^{\alpha/\tau} \sigma_k}{e^{s_y/(k\tau)} \sigma_{k-1}}\Big)
@@ -80,8 +80,7 @@ class SmoothSVMLoss(LossModule):
         backend: Backend | None = None,
     ) -> None:
         super().__init__(
-            functional.smooth_svm,
-            arguments.smooth_svm,
+            SmoothSVM,
             weight,
             k=k,
             tau=tau,
@@ -96,7 +95,7 @@ class SmoothSVMLoss(LossModule):
 
 
 class HardSVMLoss(LossModule):
-    r"""Top-k hinge loss, the limit of :class:`SmoothSVMLoss` as tau goes to 0.
+    r"""The module computes the top-k hinge loss, the limit of :class:`SmoothSVMLoss` as tau goes to 0.
 
     .. math::
         L = \max\big(0, \alpha + (s_{[k]} - s_y) / k\big)
@@ -140,8 +139,7 @@ class HardSVMLoss(LossModule):
         backend: Backend | None = None,
     ) -> None:
         super().__init__(
-            functional.hard_svm,
-            arguments.hard_svm,
+            HardSVM,
             weight,
             k=k,
             margin=margin,
@@ -153,7 +151,7 @@ class HardSVMLoss(LossModule):
 
 
 class LqLoss(LossModule):
-    r"""Generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
+    r"""The module computes the generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
 
     .. math::
         L_q = \frac{1 - p_y^q}{q}, \qquad p = \mathrm{softmax}(s)
@@ -200,8 +198,7 @@ class LqLoss(LossModule):
         backend: Backend | None = None,
     ) -> None:
         super().__init__(
-            functional.lq_loss,
-            arguments.lq,
+            Lq,
             weight,
             q=q,
             truncation=truncation,
@@ -214,7 +211,7 @@ class LqLoss(LossModule):
 
 
 class SmoothSVMLqLoss(LossModule):
-    r"""Smooth top-k SVM and generalised cross-entropy of the same scores, at the price of reading them once:
+    r"""The module computes a mixture of two losses of the same scores, at the price of reading them once:
 
     .. math::
         L = \mathrm{mix} \cdot L_\mathrm{smooth\,svm} + (1 - \mathrm{mix}) \cdot L_q
@@ -275,8 +272,7 @@ class SmoothSVMLqLoss(LossModule):
         backend: Backend | None = None,
     ) -> None:
         super().__init__(
-            functional.smooth_svm_lq,
-            arguments.smooth_svm_lq,
+            Mixture,
             weight,
             k=k,
             q=q,

@@ -1,4 +1,4 @@
-"""The truncated Lq loss trained by alternate convex search: per-sample weights, refreshed by pruning."""
+"""The truncated Lq loss is trained by alternate convex search: per-sample weights, refreshed by pruning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triton_topk import arguments, functional, tensors
+from triton_topk import arguments
+from triton_topk.arguments import Backend, Reduction
+from triton_topk.batch import accumulation_dtype, check_tensors, class_indices, sum_of_weights
 from triton_topk.keywords import explained
-from triton_topk.labels import class_indices, sum_of_weights
+from triton_topk.losses import Lq
 from triton_topk.module import LossModule
-from triton_topk.options import Backend, Reduction
 
 # What a look at a sample leaves until the ranks have agreed; 0: none since then.
 _PRUNED, _KEPT = 2, 3
@@ -25,7 +26,7 @@ def _check_threshold(truncation: float | None) -> None:
 
 
 class TruncatedLqLoss(LossModule):
-    r"""Truncated generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, section 3.3).
+    r"""The module computes the truncated generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, section 3.3).
 
     The truncated loss alone, :func:`triton_topk.lq_loss` with a `truncation` t, has no gradient where
     :math:`p_y \le t`, so a network that has yet to learn would learn from hardly any sample.  The paper therefore
@@ -102,8 +103,7 @@ class TruncatedLqLoss(LossModule):
             raise ValueError(f"num_samples must be >= 1, got {num_samples}")
         _check_threshold(truncation)
         super().__init__(
-            functional.lq_loss,
-            arguments.lq,
+            Lq,
             weight,
             q=q,
             truncation=truncation,
@@ -141,7 +141,7 @@ class TruncatedLqLoss(LossModule):
         *,
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
-        """The loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
+        """Compute the loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
 
         Args:
             scores, labels: as in :func:`triton_topk.lq_loss`.
@@ -164,11 +164,11 @@ class TruncatedLqLoss(LossModule):
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
         kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape) > 0.5
-        # As an ignored row a pruned one counts for nothing, whatever its scores are.
+        # A pruned row is ignored, whatever its scores are.
         labels = class_indices(labels, self.ignore_index)
         kept_labels = labels.where(kept, self.ignore_index)
         if self.reduction == "mean" and normalizer is None:
-            dtype = tensors.accumulation_dtype(scores.dtype)
+            dtype = accumulation_dtype(scores.dtype)
             normalizer = sum_of_weights(labels.reshape(-1), self.weight, dtype, self.ignore_index)
         loss = self._loss(scores, kept_labels, normalizer, truncation=None)
         return loss
@@ -199,12 +199,12 @@ class TruncatedLqLoss(LossModule):
     def synchronize(self) -> None:
         """End a refresh: all ranks get the same weights, each sample's from where it was looked at.
 
-        A collective operation: every rank of the default process group calls it.  Without one there is nothing
-        to agree on.
+        A collective operation: every rank of the default process group calls it.  Without one it
+        has no effect on the weights.
         """
         if _world_size() > 1:
             looks = self._pending_looks()
-            # 2 and 3 where looked at, 0 and 1 elsewhere: any look overrules what was
+            # 2 and 3 where looked at, else 0 and 1: any look overrules what was
             votes = torch.where(looks == 0, (self.kept > 0.5).to(looks.dtype), looks)
             dist.all_reduce(votes, dist.ReduceOp.MAX)
             self.kept.copy_(votes % 2)
@@ -212,7 +212,7 @@ class TruncatedLqLoss(LossModule):
 
     @property
     def kept_fraction(self) -> Tensor:
-        """The share of training samples with weight 1, as a number on the device of the weights."""
+        """Return the share of training samples with weight 1, as a number on the device of the weights."""
         return (self.kept > 0.5).mean(dtype=torch.float32)
 
     def extra_repr(self) -> str:
@@ -233,11 +233,9 @@ class TruncatedLqLoss(LossModule):
         indices: Tensor,
         normalizer: float | Tensor | None = None,
     ) -> None:
-        tensors.check_tensors(
-            scores, labels, self.weight, normalizer=normalizer, reduction=self.reduction
-        )
+        check_tensors(scores, labels, self.weight, normalizer=normalizer, reduction=self.reduction)
         _check_threshold(self.truncation)
-        arguments.lq(self.q, self.truncation, self.ignore_index, self.reduction, self.backend)
+        Lq.checked(self.q, self.truncation, self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):
             raise TypeError(f"indices must be a Tensor, got {type(indices).__name__}")
         if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:

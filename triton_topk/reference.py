@@ -1,4 +1,4 @@
-"""Slow, obvious definitions for checks. Each is a formula of its paper; no fast code uses them.
+"""The definitions are slow and obvious, for checks and second derivatives. Each is a formula of its paper.
 
 The top-k losses: Berrada, Zisserman, Kumar, "Smooth Loss Functions for Deep Top-k Classification",
 ICLR 2018. Throughout, sigma_j of a set of scores is the j-th elementary symmetric polynomial of
@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+
 Algorithm = Literal["brute_force", "summation", "divide_and_conquer"]
 
 # Stands for log 0: the gradient of logaddexp(-inf, -inf) is NaN. Float32 can add 10**8 of them.
@@ -37,7 +39,7 @@ def _with_infinite_log_zero(log_sigma: Tensor) -> Tensor:
 
 
 def log_esp_brute_force(x: Tensor, k: int) -> Tensor:
-    """log sigma_0, ..., log sigma_k of x, by definition: shape (..., n) to (..., k + 1).
+    """Return log sigma_0, ..., log sigma_k of x, by definition: shape (..., n) to (..., k + 1).
 
     sigma_j(x) = sum over S of size j of exp(sum of x_i over i in S).
     """
@@ -51,7 +53,7 @@ def log_esp_brute_force(x: Tensor, k: int) -> Tensor:
 
 
 def log_esp_summation(x: Tensor, k: int) -> Tensor:
-    """log sigma_0, ..., log sigma_k of x, class by class: shape (..., n) to (..., k + 1).
+    """Return log sigma_0, ..., log sigma_k of x, class by class: shape (..., n) to (..., k + 1).
 
     sigma_j <- sigma_j + exp(x_i) sigma_{j-1}, in log-space: the summation algorithm that the paper
     compares its own with.
@@ -66,7 +68,7 @@ def log_esp_summation(x: Tensor, k: int) -> Tensor:
 
 
 def log_esp_divide_and_conquer(x: Tensor, k: int) -> Tensor:
-    """log sigma_0, ..., log sigma_k of x, the paper's way: shape (..., n) to (..., k + 1).
+    """Return log sigma_0, ..., log sigma_k of x, the paper's way: shape (..., n) to (..., k + 1).
 
     sigma_j is the coefficient of t^j in the product of the 1 + exp(x_i) t. Halves of the product
     are multiplied with each other, level by level, cut off at degree k, in log-space.
@@ -114,7 +116,7 @@ def smooth_svm(
     margin: float | Tensor = 1.0,
     algorithm: Algorithm = "divide_and_conquer",
 ) -> Tensor:
-    """The smooth top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
+    """Return the smooth top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = tau log(1 + exp(z)), z = margin/tau + log sigma_k - log sigma_{k-1} - s_y/(k tau), where
     sigma is over the s_i/(k tau) of all classes but the label y. The paper has the logarithm of a
@@ -123,32 +125,32 @@ def smooth_svm(
     """
     others = scores.scatter(1, labels[:, None], -torch.inf)
     log_sigma = _LOG_ESP[algorithm](others / (k * tau), k)
-    own = scores.gather(1, labels[:, None]).squeeze(1) / (k * tau)
-    z = margin / tau + log_sigma[:, k] - log_sigma[:, k - 1] - own
-    z = z.masked_fill(log_sigma[:, k].isneginf() & ~own.isneginf(), -torch.inf)
+    s_y = scores.gather(1, labels[:, None]).squeeze(1) / (k * tau)
+    z = margin / tau + log_sigma[:, k] - log_sigma[:, k - 1] - s_y
+    z = z.masked_fill(log_sigma[:, k].isneginf() & ~s_y.isneginf(), -torch.inf)
     # beyond the threshold softplus is z, to the last digit of float64
     return tau * F.softplus(z, threshold=40)
 
 
 def hard_svm(scores: Tensor, labels: Tensor, k: int, *, margin: float | Tensor = 1.0) -> Tensor:
-    """The hard top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
+    """Return the hard top-k SVM loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = max(0, margin + (s_[k] - s_y)/k), s_[k] the k-th largest score of the classes but y: what
     the smooth loss becomes as tau goes to 0. Ties share its gradient; where the loss is 0 there is
     none. Fewer than k unmasked other classes give 0, or NaN if the label is masked too.
     """
-    own = scores.gather(1, labels[:, None]).squeeze(1)
+    s_y = scores.gather(1, labels[:, None]).squeeze(1)
     others = scores.scatter(1, labels[:, None], -torch.inf)
     # As the largest of what is not above it: amax shares its gradient among ties.
     above = others > others.topk(k).values[:, -1:]
     pivot = others.masked_fill(above, -torch.inf).amax(1)
-    violation = margin + (pivot - own) / k
-    few = pivot.isneginf() & ~own.isneginf()
+    violation = margin + (pivot - s_y) / k
+    few = pivot.isneginf() & ~s_y.isneginf()
     return violation.masked_fill(few, 0).relu()  # without a gradient at 0, which clamp has
 
 
 def lq_loss(scores: Tensor, labels: Tensor, q: float, *, truncation: float | None = None) -> Tensor:
-    """The Lq loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
+    """Return the Lq loss of each row: scores (N, C) floating, labels (N,) int64, to (N,).
 
     L = (1 - p_y^q)/q, for q = 0 its limit -log p_y. With a truncation t it is (1 - t^q)/q, without
     a gradient, wherever p_y <= t.
@@ -166,6 +168,47 @@ def _lq_of_log(log_p: Tensor, q: float) -> Tensor:
     return -log_p if q == 0 else -torch.expm1(q * log_p) / q
 
 
+def smooth_svm_lq(
+    scores: Tensor,
+    labels: Tensor,
+    k: int = 5,
+    q: float = 0.7,
+    *,
+    mix: float = 0.5,
+    tau: float = 1.0,
+    margin: float | Tensor = 1.0,
+    truncation: float | None = None,
+) -> Tensor:
+    """Return the mixture of each row: scores (N, C) floating, labels (N,) int64, to (N,).
+
+    L = mix L_smooth_svm + (1 - mix) L_q.
+    """
+    svm = smooth_svm(scores, labels, k, tau=tau, margin=margin)
+    return mix * svm + (1 - mix) * lq_loss(scores, labels, q, truncation=truncation)
+
+
+# The losses of the package by these definitions; a margin (N,) is added to the loss's.
+DEFINITIONS: dict[type[Loss], Callable[[Any, Tensor, Tensor, Tensor | float], Tensor]] = {
+    SmoothSVM: lambda loss, rows, label, margin: smooth_svm(
+        rows, label, loss.k, tau=loss.tau, margin=loss.margin + margin
+    ),
+    HardSVM: lambda loss, rows, label, margin: hard_svm(
+        rows, label, loss.k, margin=loss.margin + margin
+    ),
+    Lq: lambda loss, rows, label, _: lq_loss(rows, label, loss.q, truncation=loss.truncation),
+    Mixture: lambda loss, rows, label, margin: smooth_svm_lq(
+        rows,
+        label,
+        loss.k,
+        loss.q,
+        mix=loss.mix,
+        tau=loss.tau,
+        margin=loss.margin + margin,
+        truncation=loss.truncation,
+    ),
+}
+
+
 def exact_smooth_svm(
     row: Sequence[float],
     label: int,
@@ -175,7 +218,7 @@ def exact_smooth_svm(
     margin: float,
     digits: int = 60,
 ) -> tuple[Any, list[Any]]:
-    """Loss and gradient of `smooth_svm` for one row of n floats, as mpmath numbers: the truth.
+    """Return loss and gradient of `smooth_svm` for one row of n floats, as mpmath numbers: the truth.
 
     With P_j(i), the probability that i is among j others drawn as sigma_j weighs them, and
     g = sigmoid(z): dL/ds_y = -g/k and dL/ds_i = (g/k) (P_k(i) - P_{k-1}(i)). P_j(i) is
@@ -200,8 +243,8 @@ def exact_smooth_svm(
         before = _polynomials(e, degree, mp.one)
         after = _polynomials(e[::-1], degree, mp.one)[::-1]
         sigma = after[0]
-        own = mp.mpf(row[label]) / (k * temperature)
-        z = margin / temperature + sign * mp.log(sigma[degree] / sigma[degree - 1]) - own
+        s_y = mp.mpf(row[label]) / (k * temperature)
+        z = margin / temperature + sign * mp.log(sigma[degree] / sigma[degree - 1]) - s_y
         g = 1 / (1 + mp.exp(-z))
         gradient = [mp.zero] * len(row)
         gradient[label] = -g / k
@@ -222,7 +265,7 @@ def exact_smooth_svm(
 
 
 def _polynomials(e: Sequence[Any], k: int, one: Any) -> list[list[Any]]:
-    """sigma_0, ..., sigma_k of the first 0, 1, ..., n of e."""
+    """Return sigma_0, ..., sigma_k of the first 0, 1, ..., n of e."""
     sigma = [one] + [0 * one] * k
     found = [sigma]
     for e_i in e:
@@ -234,7 +277,7 @@ def _polynomials(e: Sequence[Any], k: int, one: Any) -> list[list[Any]]:
 def exact_hard_svm(
     row: Sequence[float], label: int, k: int, *, margin: float, digits: int = 60
 ) -> tuple[Any, list[Any]]:
-    """Loss and gradient of `hard_svm` for one row of n floats, as mpmath numbers: the truth.
+    """Return loss and gradient of `hard_svm` for one row of n floats, as mpmath numbers: the truth.
 
     Where s_[k] has ties they share its gradient 1/k equally, as they do in the smooth loss at any tau.
     Where the loss is 0 so is the gradient, also in the corner itself.
@@ -268,7 +311,7 @@ def exact_lq_loss(
     truncation: float | None = None,
     digits: int = 60,
 ) -> tuple[Any, list[Any]]:
-    """Loss and gradient of `lq_loss` for one row of n floats, as mpmath numbers: the truth.
+    """Return loss and gradient of `lq_loss` for one row of n floats, as mpmath numbers: the truth.
 
     dL/ds_i = p_y^q (p_i - [i = y]). 1 - p_y is added up from the other classes, so that nothing
     cancels where p_y is almost 1. A masked label has p_y = 0; a row of masked classes is 0/0, NaN.

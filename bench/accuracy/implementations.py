@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from bench.accuracy.points import Point
 from triton_topk import reference
-from triton_topk.backends import FUSED_MAX_K
-from triton_topk.parameters import Lq, SmoothSVM
+from triton_topk.kernels.backend import FUSED_MAX_K
+from triton_topk.losses import Lq, SmoothSVM
 
 Result = tuple[Tensor, Tensor]
 """Losses (N,) and the gradient (N, C) of their sum."""
@@ -61,10 +61,10 @@ def _import(package: str) -> None:
 def _smooth_svm(backend: str, *, taylor: bool = False) -> Callable[[Tensor, Tensor, Point], Result]:
     def run(scores: Tensor, labels: Tensor, point: Point) -> Result:
         order = 1 + point.k // 5 if taylor else None
-        loss = SmoothSVM(point.k, point.tau, point.margin, order, -100, backend)
+        loss = SmoothSVM(point.k, point.tau, point.margin, order, backend=backend)
         # the operator under reduction "sum", which also gives the single losses
         losses, _, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
-            scores, labels, None, None, None, *loss
+            scores, labels, None, None, None, *loss.values
         )
         return losses, gradient
 
@@ -74,7 +74,7 @@ def _smooth_svm(backend: str, *, taylor: bool = False) -> Callable[[Tensor, Tens
 def _cross_entropy_by_lq(backend: str) -> Callable[[Tensor, Tensor, Point], Result]:
     def run(scores: Tensor, labels: Tensor, point: Point) -> Result:
         losses, _, gradient = torch.ops.triton_topk.lq_loss_with_gradient(
-            scores, labels, None, None, None, *Lq(0.0, None, -100, backend)
+            scores, labels, None, None, None, *Lq(0.0, backend=backend).values
         )
         return losses, gradient
 

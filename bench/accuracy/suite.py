@@ -15,7 +15,7 @@ import adversarial_lq
 from accuracy import LOSS_BOUND, Errors, errors, gradient_bound
 from adversarial import cases
 
-from triton_topk.backends import FUSED_MAX_K
+from triton_topk.kernels.backend import FUSED_MAX_K
 
 __all__ = ["LOSS_BOUND", "LQ_ROWS", "SMOOTH_ROWS", "LqRow", "SmoothRow", "lq", "smooth"]
 

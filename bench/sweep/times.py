@@ -12,6 +12,7 @@ from bench.machine import l2_bytes
 from bench.rounds import Contestant, measure
 from bench.sweep.variants import text
 from bench.timing import DeviceStopwatch, Graph, Result, cycled, flush, in_mebibytes
+from triton_topk.batch import Batch
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 
@@ -33,10 +34,8 @@ class Launches:
 
     def __call__(self, config: Config, which: int = 0) -> Result:
         launch.run(
-            self.inputs[which],
-            self._labels,
+            Batch(self.inputs[which], self._labels, normalizer=self._normalizer),
             self.case.parameters,
-            normalizer=self._normalizer,
             losses=self._losses,
             gradient=self.gradient,
             config=config,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from triton_topk import ops
+from triton_topk import backends
 
 ASK: dict[str, Callable[[Tensor], Any]] = {
     "item": Tensor.item,
@@ -108,7 +108,7 @@ def test_long_rows(loss: Loss) -> None:
 
 def test_the_scale_of_a_gradient() -> None:
     with OnTheDevice():
-        ops.scale_(meta(6, 11), meta())
+        backends.scale_(meta(6, 11), meta())
 
 
 @each(variants(5))

@@ -14,7 +14,7 @@ from losses import (
     random_scores,
 )
 
-from triton_topk.labels import class_indices
+from triton_topk.batch import class_indices
 
 INTEGER_DTYPES = (
     torch.int8,

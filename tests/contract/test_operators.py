@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from losses import DTYPES, random_scores
 from torch import Tensor
 
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 operators = torch.ops.triton_topk
 
@@ -19,26 +20,26 @@ def operator_inputs() -> Iterator[tuple[str, Tensor, Tensor, Tensor | None, Loss
     weight = torch.linspace(0.5, 2, 11)
     for dtype in DTYPES:
         scores = random_scores(5, 11, dtype=dtype)
-        yield "smooth_svm", scores, labels, None, SmoothSVM(3, 1.0, 1.0, None, -100, None)
-        yield "lq_loss", scores, labels, None, Lq(0.7, None, -100, None)
+        yield "smooth_svm", scores, labels, None, SmoothSVM(3, 1.0, 1.0)
+        yield "lq_loss", scores, labels, None, Lq(0.7)
     scores = random_scores(5, 11)
     cut = random_scores(5, 13)[:, :11]
-    yield "smooth_svm", scores, labels.int(), weight, SmoothSVM(1, 0.5, 0.0, None, -100, "eager")
-    yield "smooth_svm", scores, labels, weight, SmoothSVM(5, 2.0, 1.0, 2, -100, None)
-    yield "smooth_svm", cut, labels, None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
-    yield "smooth_svm", scores[:1], labels[:1], None, SmoothSVM(5, 1.0, 1.0, None, -100, None)
+    yield "smooth_svm", scores, labels.int(), weight, SmoothSVM(1, 0.5, 0.0, backend="eager")
+    yield "smooth_svm", scores, labels, weight, SmoothSVM(5, 2.0, 1.0, 2)
+    yield "smooth_svm", cut, labels, None, SmoothSVM(5, 1.0, 1.0)
+    yield "smooth_svm", scores[:1], labels[:1], None, SmoothSVM(5, 1.0, 1.0)
     expanded = scores[:1].expand(5, 11)
-    yield "smooth_svm", expanded, labels, None, SmoothSVM(10, 1.0, 1.0, None, -100, None)
-    yield "hard_svm", scores, labels.int(), weight, HardSVM(3, 1.0, -100, "eager")
-    yield "hard_svm", cut, labels, None, HardSVM(5, 0.0, -100, None)
-    yield "lq_loss", scores, labels, weight, Lq(0.0, 0.3, -100, None)
-    yield "lq_loss", expanded, labels, None, Lq(1.0, None, -100, "eager")
-    hits = SmoothSVM(3, 1.0, 1.0, None, -100, None, 3)
+    yield "smooth_svm", expanded, labels, None, SmoothSVM(10, 1.0, 1.0)
+    yield "hard_svm", scores, labels.int(), weight, HardSVM(3, 1.0, backend="eager")
+    yield "hard_svm", cut, labels, None, HardSVM(5, 0.0)
+    yield "lq_loss", scores, labels, weight, Lq(0.0, 0.3)
+    yield "lq_loss", expanded, labels, None, Lq(1.0, backend="eager")
+    hits = SmoothSVM(3, 1.0, 1.0, hits=3)
     yield "smooth_svm", scores, labels, weight, hits
-    yield "lq_loss", scores, labels, None, Lq(0.7, None, -100, None, 2)
-    mixed = SmoothSVMLq(3, 1.0, 1.0, None, 0.7, None, 0.5, -100, None)
+    yield "lq_loss", scores, labels, None, Lq(0.7, hits=2)
+    mixed = Mixture(3, 1.0, 1.0, None, 0.7, None, 0.5)
     yield "smooth_svm_lq", scores, labels, weight, mixed
-    yield "smooth_svm_lq", cut, labels, None, mixed._replace(order=2, truncation=0.2)
+    yield "smooth_svm_lq", cut, labels, None, replace(mixed, order=2, truncation=0.2)
 
 
 INPUTS = list(operator_inputs())
@@ -55,7 +56,9 @@ def test_loss(inputs, normalized, requires_grad):
     scores = scores.detach().requires_grad_(requires_grad)
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, name)
-    torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
+    torch.library.opcheck(
+        operator.default, (scores, labels, weight, MARGINS, normalizer, *loss.values)
+    )
 
 
 @pytest.mark.exhaustive(one_in=2)
@@ -65,7 +68,9 @@ def test_loss_with_gradient(inputs, normalized):
     name, scores, labels, weight, loss = inputs
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, f"{name}_with_gradient")
-    torch.library.opcheck(operator.default, (scores, labels, weight, MARGINS, normalizer, *loss))
+    torch.library.opcheck(
+        operator.default, (scores, labels, weight, MARGINS, normalizer, *loss.values)
+    )
 
 
 @pytest.mark.exhaustive(one_in=3)
@@ -79,7 +84,7 @@ def test_gradient(inputs, normalized, expanded):
     upstream = torch.tensor(2.0).expand(n_rows) if expanded else random_scores(n_rows)
     operator = getattr(operators, f"{name}_gradient")
     torch.library.opcheck(
-        operator.default, (scores, labels, weight, MARGINS, normalizer, upstream, *loss)
+        operator.default, (scores, labels, weight, MARGINS, normalizer, upstream, *loss.values)
     )
 
 

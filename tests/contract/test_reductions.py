@@ -16,7 +16,7 @@ from losses import (
     variants,
 )
 
-from triton_topk.labels import sum_of_weights
+from triton_topk.batch import sum_of_weights
 
 
 @each(variants(1, 5))

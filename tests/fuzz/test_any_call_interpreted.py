@@ -8,7 +8,7 @@ from checks import check
 from hypothesis import given
 from profiles import examples
 
-from triton_topk.backends import FUSED_MAX_K
+from triton_topk.kernels.backend import FUSED_MAX_K
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # as in tests/interpreted/test_kernels.py

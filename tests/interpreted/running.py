@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from triton_topk.batch import Batch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import Loss
+from triton_topk.losses import Loss
 
 # `blocks` is set for the scores at hand, and `parts` is what there may be at most.
 RESIDENT = Config(rows=4, columns=16, blocks=0, stream=False, warps=1)
@@ -44,7 +45,9 @@ def run(
     gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
     if config is not None:
         kwargs["config"] = fit(config, scores.shape[1])
-    backend.run(scores, labels, loss, losses=losses, gradient=gradient, **kwargs)
+    of_batch = {name: kwargs.pop(name, None) for name in ("weight", "margins", "normalizer")}
+    batch = Batch(scores, labels, **of_batch)
+    backend.run(batch, loss, losses=losses, gradient=gradient, **kwargs)
     return losses, gradient
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import SmoothSVM
+from triton_topk.losses import SmoothSVM
 
 # Infinities and NaN that a GPU makes silently and a later selection drops; NumPy, which the
 # interpreter computes with, reports them.
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def svm(k: int, order: int | None = None) -> SmoothSVM:
-    return SmoothSVM(k, 1.0, 1.0, order, -100, None)
+    return SmoothSVM(k, 1.0, 1.0, order)
 
 
 def assert_same(
@@ -83,8 +84,8 @@ def test_the_largest_coefficients_that_are_not_scaled(tau: float) -> None:
     # all equal, nearly, and not
     scores = torch.randn(3, n) * torch.tensor([[0.0], [1e-3], [1.0]])
     labels = torch.tensor([0, 600, n - 1])
-    losses, gradient = run(launch, scores, labels, svm(k)._replace(tau=tau))
-    expected = run(eager, scores.double(), labels, svm(k)._replace(tau=tau))
+    losses, gradient = run(launch, scores, labels, replace(svm(k), tau=tau))
+    expected = run(eager, scores.double(), labels, replace(svm(k), tau=tau))
     torch.testing.assert_close(losses.double(), expected[0], rtol=5e-7, atol=0)
     error = (gradient.double() - expected[1]).abs().amax(1)
     assert (error <= 1e-6 * expected[1].abs().amax(1)).all()
@@ -154,7 +155,7 @@ def test_fewer_classes_than_top_beside_ties_at_the_largest_tau() -> None:
 def test_a_loss_in_range_whose_share_of_tau_is_not(k: int, tau: float) -> None:
     scores = torch.zeros(1, 9)
     scores[0, 1 : k + 1] = 3e38
-    losses, _ = run(launch, scores, torch.tensor([0]), svm(k)._replace(tau=tau))
+    losses, _ = run(launch, scores, torch.tensor([0]), replace(svm(k), tau=tau))
     torch.testing.assert_close(losses, scores[:, 1] / k)
 
 

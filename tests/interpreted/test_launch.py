@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,12 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
-from triton_topk.parameters import Lq
+from triton_topk.losses import Lq
 
 # As in test_kernels.py.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-LQ = Lq(0.7, None, -100, None)
+LQ = Lq(0.7)
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_operators_take_scores_of_any_stride(
     backend: str, batch: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     scores, labels, _ = batch
-    options = labels, None, None, None, *LQ._replace(backend=backend)
+    options = labels, None, None, None, *replace(LQ, backend=backend).values
     expected = torch.ops.triton_topk.lq_loss_with_gradient(scores, *options)
     for laid_out in (scores.t().contiguous().t(), torch.stack([scores, -scores], 2)[:, :, 0]):
         assert laid_out.stride(1) != 1
@@ -296,15 +297,17 @@ def test_operators_given_tensors_that_do_not_hold_their_values(
     operators, (scores, labels, weight) = torch.ops.triton_topk, batch
     plain = scores, labels, weight, weight.expand(6, 20), torch.tensor(3.0)
     lazy = tuple(map(negated_twice, plain))
-    loss = LQ._replace(backend=backend)
+    parameters = replace(LQ, backend=backend).values
     for name in ("lq_loss", "lq_loss_with_gradient"):
         operator = getattr(operators, name)
-        for found, expected in zip(operator(*lazy, *loss), operator(*plain, *loss), strict=True):
+        for found, expected in zip(
+            operator(*lazy, *parameters), operator(*plain, *parameters), strict=True
+        ):
             assert torch.equal(found, expected)
     upstream = weight[:6]
     assert torch.equal(
-        operators.lq_loss_gradient(*lazy, negated_twice(upstream), *loss),
-        operators.lq_loss_gradient(*plain, upstream, *loss),
+        operators.lq_loss_gradient(*lazy, negated_twice(upstream), *parameters),
+        operators.lq_loss_gradient(*plain, upstream, *parameters),
     )
     gradient = scores.clone()
     operators.scale_(gradient, negated_twice(torch.tensor(-2.0)))

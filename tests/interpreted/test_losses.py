@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,17 +17,17 @@ import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture
 
 # As in test_kernels.py.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-HARD = HardSVM(5, 1.0, -100, None)
-LQ = Lq(0.7, None, -100, None)
-TRUNCATED = Lq(0.7, 0.3, -100, None)
-CROSS_ENTROPY = Lq(0.0, None, -100, None)
-MIXED = SmoothSVMLq(5, 1.0, 1.0, None, 0.7, None, 0.3, -100, None)
-TAYLOR = SmoothSVMLq(3, 0.5, 1.0, 2, 0.3, 0.3, 0.6, -100, None)
+HARD = HardSVM(5, 1.0)
+LQ = Lq(0.7)
+TRUNCATED = Lq(0.7, 0.3)
+CROSS_ENTROPY = Lq(0.0)
+MIXED = Mixture(5, 1.0, 1.0, None, 0.7, None, 0.3)
+TAYLOR = Mixture(3, 0.5, 1.0, 2, 0.3, 0.3, 0.6)
 LOSSES = [HARD, LQ, TRUNCATED, CROSS_ENTROPY, MIXED, TAYLOR]
 IDS = ["hard", "lq", "truncated", "cross-entropy", "mixed", "mixed-taylor"]
 
@@ -47,7 +48,7 @@ def _rounding_of_taylor(loss: Loss, dtype: torch.dtype) -> float:
 
     In float64 that is next to nothing, so that the formula is checked there.
     """
-    if not isinstance(loss, SmoothSVMLq) or loss.order is None:
+    if not isinstance(loss, Mixture) or loss.order is None:
         return 0.0
     return float(torch.finfo(dtype).eps ** (loss.order / (loss.k + loss.order)))
 
@@ -97,7 +98,7 @@ def test_wherever_the_largest_are(layout: str) -> None:
     # in adjacent columns, each fourth, each 32nd, anywhere
     order = [column, -column, column % 4 * n + column, column % 32 * n + column, torch.randperm(n)]
     scores = torch.stack([x.argsort().argsort() for x in order]).float()
-    assert_same(scores, torch.randint(n, (5,)), HARD._replace(k=k), LAYOUTS[layout])
+    assert_same(scores, torch.randint(n, (5,)), replace(HARD, k=k), LAYOUTS[layout])
 
 
 @pytest.mark.parametrize("k", [1, 2, 9, 16])
@@ -107,9 +108,9 @@ def test_every_k(k: int) -> None:
     for n in (k + 1, 40):
         scores = torch.randn(5, n) * 3
         labels = torch.randint(n, (5,))
-        assert_same(scores, labels, HARD._replace(k=k))
-        assert_same(scores.round(), labels, HARD._replace(k=k))
-        assert_same(scores, labels, MIXED._replace(k=k))
+        assert_same(scores, labels, replace(HARD, k=k))
+        assert_same(scores.round(), labels, replace(HARD, k=k))
+        assert_same(scores, labels, replace(MIXED, k=k))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

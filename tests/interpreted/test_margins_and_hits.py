@@ -10,21 +10,21 @@ from running import LAYOUTS, PARTS, RESIDENT, run
 
 from triton_topk import eager
 from triton_topk.kernels import launch
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 # numpy's, of infinite scores
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 N, C = 16, 21
-SMOOTH = SmoothSVM(3, 0.5, 0.25, None, -100, None, 3)
+SMOOTH = SmoothSVM(3, 0.5, 0.25, hits=3)
 LOSSES = [
     SMOOTH,
-    SmoothSVM(1, 1.0, 0.25, None, -100, None, 1),
-    SmoothSVM(5, 1.0, 0.25, 2, -100, None, 5),
-    HardSVM(3, 0.25, -100, None, 3),
-    Lq(0.7, None, -100, None, 3),
-    Lq(0.7, 0.3, -100, None, 1),
-    SmoothSVMLq(3, 0.5, 0.25, None, 0.7, None, 0.3, -100, None, 3),
+    SmoothSVM(1, 1.0, 0.25, hits=1),
+    SmoothSVM(5, 1.0, 0.25, 2, hits=5),
+    HardSVM(3, 0.25, hits=3),
+    Lq(0.7, hits=3),
+    Lq(0.7, 0.3, hits=1),
+    Mixture(3, 0.5, 0.25, None, 0.7, None, 0.3, hits=3),
 ]
 
 
@@ -78,7 +78,7 @@ MARGINS = {
     ("loss", "of"),
     [
         *((SMOOTH, of) for of in MARGINS),
-        *((loss, "samples") for loss in LOSSES if isinstance(loss, HardSVM | SmoothSVMLq)),
+        *((loss, "samples") for loss in LOSSES if isinstance(loss, HardSVM | Mixture)),
     ],
     ids=str,
 )

@@ -15,20 +15,21 @@ import torch
 from running import PARTS, STREAMED_PARTS, fit, run
 
 from triton_topk import eager
+from triton_topk.batch import Batch
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 # As in test_kernels.py.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # One narrow block a part.
 MANY = replace(PARTS, columns=8, parts=64)
-SVM = SmoothSVM(5, 1.0, 1.0, None, -100, None, None)
-HARD = HardSVM(5, 1.0, -100, None, None)
-LQ = Lq(0.0, None, -100, None, None)
-MIXED = SmoothSVMLq(5, 1.0, 1.0, None, 0.7, None, 0.3, -100, None, None)
+SVM = SmoothSVM(5, 1.0, 1.0)
+HARD = HardSVM(5, 1.0)
+LQ = Lq(0.0)
+MIXED = Mixture(5, 1.0, 1.0, None, 0.7, None, 0.3)
 LOSSES = [SVM, HARD, LQ, MIXED]
 IDS = ["smooth", "hard", "lq", "mixed"]
 
@@ -120,7 +121,7 @@ def test_forward_alone_and_a_row_alone_have_the_same_bits(loss: Loss) -> None:
     labels = torch.randint(50, (19,))
     losses, gradient = run(launch, scores, labels, loss, PARTS)
     forward = torch.full((19,), float("nan"))
-    launch.run(scores, labels, loss, losses=forward, config=fit(PARTS, 50))
+    launch.run(Batch(scores, labels), loss, losses=forward, config=fit(PARTS, 50))
     assert torch.equal(forward, losses)
     for i in (0, 11, 18):
         alone = run(launch, scores[i : i + 1], labels[i : i + 1], loss, PARTS)
@@ -139,8 +140,8 @@ def test_coefficients_that_have_to_be_scaled() -> None:
     offset[3, ::3] = 100
     scores, labels = torch.randn(4, n) + offset, torch.tensor([0, 1, n - 1, 650])
     config = Config(rows=4, columns=128, blocks=0, stream=True, warps=1, parts=3)
-    losses, gradient = run(launch, scores, labels, SVM._replace(k=k), config)
-    expected = run(eager, scores.double(), labels, SVM._replace(k=k))
+    losses, gradient = run(launch, scores, labels, replace(SVM, k=k), config)
+    expected = run(eager, scores.double(), labels, replace(SVM, k=k))
     torch.testing.assert_close(losses.double(), expected[0], rtol=1e-6, atol=0)
     error = (gradient.double() - expected[1]).abs().amax(1)
     assert (error <= 1e-6 * expected[1].abs().amax(1)).all()
@@ -155,7 +156,7 @@ def test_parts_that_have_nothing_but_their_largest_scores(spread: float) -> None
     v = (torch.rand(parts, top) * spread).sort(dim=1, descending=True).values
     n = v.numel() + 1
     assert math.comb(n - 1, k) > torch.finfo(torch.float32).max
-    loss = SVM._replace(k=k)
+    loss = replace(SVM, k=k)
     scores = torch.cat((torch.zeros(1), v.flatten()))[None]
     config = Config(rows=1, columns=1, blocks=20, stream=True, warps=1, parts=parts)
     plan = launch._plan(loss, n, torch.float32, False, config)

@@ -23,9 +23,10 @@ from tests.ptx.cases import structures
 from tests.ptx.kernels import emulated
 from tests.ptx.memory import Race
 from triton_topk import eager
+from triton_topk.batch import Batch
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-from triton_topk.parameters import Lq, SmoothSVM
+from triton_topk.losses import Lq, SmoothSVM
 
 pytestmark = pytest.mark.usefixtures("emulator")
 TWO_PARTS = Config(rows=1, lanes=512, blocks=1, stream=False, warps=4, parts=2)
@@ -65,15 +66,15 @@ def test_two_launches_for_rows_in_parts_are_right(case, monkeypatch):
 
 @pytest.mark.parametrize(
     "loss",
-    [SmoothSVM(1, 0.5, 1.5, None, -100, None), Lq(0.7, 0.2, -100, None)],
+    [SmoothSVM(1, 0.5, 1.5), Lq(0.7, 0.2)],
     ids=["smooth_svm", "truncated lq_loss"],
 )
 def test_a_gradient_alone_is_that_of_what_comes_back(loss):
     scores, labels = hard_rows(21, 1)
     upstream = torch.linspace(-2, 2, 2 * len(labels))[::2]
     found, truth = (torch.full(scores.shape, math.nan, dtype=t) for t in (F32, F64))
-    launch.run(scores, labels, loss, upstream=upstream, gradient=found)
-    eager.run(scores.double(), labels, loss, upstream=upstream.double(), gradient=truth)
+    launch.run(Batch(scores, labels), loss, upstream=upstream, gradient=found)
+    eager.run(Batch(scores.double(), labels), loss, upstream=upstream.double(), gradient=truth)
     torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 

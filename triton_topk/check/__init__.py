@@ -1,1 +1,1 @@
-"""The losses against their definitions, on the machine where they are installed."""
+"""The check compares the losses with their definitions, on the machine where they are installed."""

@@ -1,4 +1,4 @@
-"""Every loss in every dtype, on rows that are hard for it."""
+"""The check computes every loss in every dtype, on rows that are hard for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TAYLOR = f"taylor: the paper's approximation, its gradient may be off by {', '.j
 
 @dataclass(frozen=True)
 class Failure:
-    """A sentence, and the exception where there was one."""
+    """A failure has a sentence, and the exception if there was one."""
 
     what: str
     exception: Exception | None = None
@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """The largest errors of one loss."""
+    """A row of the table shows the largest errors of one loss."""
 
     line: str
     failures: list[Failure]

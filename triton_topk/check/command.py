@@ -1,4 +1,4 @@
-"""What `python -m triton_topk` prints, and its exit code."""
+"""The command prints a report, and exits with 0 if every loss is right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triton_topk.check import accuracy, environment, speed
 
 
 def main() -> int:
-    """Print the report; 0 where every loss is right, else 1."""
+    """Print the report; return 0 if every loss is right, else 1."""
     start = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(*environment.lines(device), sep="\n")

@@ -1,4 +1,4 @@
-"""What a bug report has to say of the machine."""
+"""The report describes the machine as a bug report has to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a loss and its gradient are from the definition, and how far they may be."""
+"""The errors of a loss and its gradient are measured against the definition, and limited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from triton_topk.check.losses import Loss
 from triton_topk.check.rows import Case
 
-# What float64 knows of a difference from 1, and there are some in the definitions.
+# A difference from 1, of which the definitions have some, is no more exact in float64.
 _SMALLEST = 1e-15
 
 
@@ -27,7 +27,7 @@ class Errors(NamedTuple):
 def errors(
     loss: Loss, cases: list[Case], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Errors]:
-    """Those of each case; truth is computed on the CPU, of the scores as the dtype has them."""
+    """Yield the errors of each case; truth is computed on the CPU, of the scores as the dtype has them."""
     scores = torch.cat([case.scores for case in cases]).to(dtype)
     truth = _with_gradient(loss.truth, scores.double(), torch.cat([case.labels for case in cases]))
     sizes = [len(case.labels) for case in cases]
@@ -46,7 +46,7 @@ def errors(
 
 
 def allowed(loss: Loss, dtype: torch.dtype) -> Errors:
-    """What is no sign of a bug."""
+    """Return the largest errors that are no sign of a bug."""
     # Half precision is float32 inside. A loss of exp(-x) is no better than x times the rounding of x, and x is below 35
     # where the loss is not too small to be checked. In float64 it is the definitions that lose digits: they subtract
     # logarithms as large as the scores, which reach 4000.
@@ -58,7 +58,7 @@ def allowed(loss: Loss, dtype: torch.dtype) -> Errors:
 def _with_gradient(
     loss: Callable[[Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and the gradient of its sum, in float64 on the CPU."""
+    """Return the loss, and the gradient of its sum, in float64 on the CPU."""
     leaf = scores.detach().requires_grad_()
     found = loss(leaf, labels)
     (gradient,) = torch.autograd.grad(found.sum(), leaf)

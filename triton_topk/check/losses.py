@@ -1,8 +1,7 @@
-"""What is checked and timed: public functions with some of their options, and what they should be."""
+"""The losses that are checked and timed are public functions with some of their options."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ _Q = 0.7
 
 
 class Loss:
-    """A public function, which is looked up when it is called, and its options."""
+    """A loss is a public function, which is looked up when it is called, and its options."""
 
     def __init__(self, function: str, **options: Any) -> None:
         self.function = function
@@ -35,19 +34,19 @@ class Loss:
 
     @property
     def k(self) -> int:
-        """What rows of scores may be hard for."""
+        """Return the k that rows of scores may be hard for."""
         k: int = self.options.get("k", 5)
         return k
 
     @property
     def approximation(self) -> float:
-        """The error of the gradient that is promised instead of rounding."""
+        """Return the error of the gradient that is promised instead of rounding."""
         if self.options.get("gradient") != "taylor":
             return 0.0
         return 3e-3 if self.k <= 5 else 2e-2
 
     def obstacle(self, device: torch.device) -> str | None:
-        """Why its backend there is not the fused one."""
+        """Return why the backend on the device is not the fused one."""
         scores = torch.zeros(1, CLASSES, device=device, requires_grad=True)
         labels = torch.zeros(1, dtype=torch.int64, device=device)
         try:
@@ -57,21 +56,10 @@ class Loss:
         return None
 
     def truth(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each row by its definition; differentiable."""
-        smooth_svm = partial(reference.smooth_svm, scores, labels, self.k)
-        lq_loss = partial(
-            reference.lq_loss, scores, labels, _Q, truncation=self.options.get("truncation")
-        )
-        match self.function:
-            case "hard_svm":
-                return reference.hard_svm(scores, labels, self.k)
-            case "smooth_svm":
-                return smooth_svm()
-            case "lq_loss":
-                return lq_loss()
-            case "smooth_svm_lq":
-                return (smooth_svm() + lq_loss()) / 2
-        raise ValueError(f"no definition of {self.function}")
+        """Return the loss of each row by its definition; differentiable."""
+        options = {name: x for name, x in self.options.items() if name != "gradient"}
+        losses: Tensor = getattr(reference, self.function)(scores, labels, **options)
+        return losses
 
 
 def losses(*ks: int) -> list[Loss]:

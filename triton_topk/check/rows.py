@@ -1,4 +1,4 @@
-"""A few rows of scores of every kind that is hard for a loss."""
+"""The rows of scores are of every kind that is hard for a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long forward and backward of each loss take, beside F.cross_entropy."""
+"""Forward and backward of each loss are timed beside F.cross_entropy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def table(device: torch.device) -> Iterator[str]:
 
 
 def in_turns(calls: Sequence[Callable[[], object]], device: torch.device) -> list[list[float]]:
-    """Seconds of each in every round, so that what slows the machine for a while slows all of them."""
+    """Time each call in every round, so that what slows the machine for a while slows all of them; in seconds."""
     found: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()  # compiles what there is to compile

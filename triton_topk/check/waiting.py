@@ -1,4 +1,4 @@
-"""How long this process has waited for a CPU that was busy with something else."""
+"""A process knows how long it has waited for a CPU that was busy with something else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def waiting() -> float:
-    """Seconds that its threads have been ready to run without a CPU; 0 where the system does not say."""
+    """Return the seconds that its threads were ready to run without a CPU; 0 where the system does not say."""
     nanoseconds = 0
     for file in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # a thread that has ended

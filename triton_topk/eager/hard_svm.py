@@ -1,4 +1,4 @@
-"""The top-k hinge loss in plain PyTorch: L = max(0, margin + (s_[k] - s_y) / k), s_[k] the k-th largest other."""
+"""The top-k hinge loss is L = max(0, margin + (s_[k] - s_y) / k), s_[k] the k-th largest other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from triton_topk.eager.rows import Rows
-from triton_topk.parameters import HardSVM
+from triton_topk.losses import HardSVM
 
 
 def compute(rows: Rows, loss: HardSVM) -> Tensor:

@@ -1,5 +1,5 @@
-"""The smooth top-k SVM loss for k in the hundreds and beyond, where no fixed scale of the elementary
-symmetric polynomials fits the floating-point range.
+"""The smooth top-k SVM loss needs another form for k in the hundreds and beyond, where no fixed scale of the
+elementary symmetric polynomials fits the floating-point range.
 
 Each class is included with probability q_i = e_i theta / (1 + e_i theta), theta chosen per row so that
 k - 1/2 classes are expected; pi_j = sigma_j theta^j / prod (1 + e_i theta) is then the probability of
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from triton_topk.eager.rows import Rows
-from triton_topk.parameters import SmoothSVM
+from triton_topk.losses import SmoothSVM
 
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
@@ -49,7 +49,7 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
 
 
 def _balance(log_e: Tensor, k: int) -> Tensor:
-    """log theta with sum_i q_i about k - 1/2, by bisection between two bounds that hold for any row
+    """Return log theta with sum_i q_i about k - 1/2, by bisection between two bounds that hold for any row
     whose k-th largest log e is 0."""
     low = torch.full_like(log_e[:, 0], -math.log(2 * log_e.shape[1]))
     high = torch.full_like(low, math.log(2 * k))
@@ -62,7 +62,7 @@ def _balance(log_e: Tensor, k: int) -> Tensor:
 
 
 def _count_probabilities(logit: Tensor, degree: int) -> Tensor:
-    """pi_0..pi_degree, (degree + 1, N): the product of the (1 - q_i) + q_i y."""
+    """Return pi_0..pi_degree, (degree + 1, N), the coefficients of the product of the (1 - q_i) + q_i y."""
     tree = torch.stack((torch.sigmoid(-logit), torch.sigmoid(logit)))
     while tree.shape[2] > 1:
         if tree.shape[2] % 2:
@@ -84,9 +84,9 @@ def _convolve(a: Tensor, b: Tensor, degree: int) -> Tensor:
 
 
 def _gradient(e: Tensor, u: Tensor, k: int) -> Tensor:
-    """P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < 1, else downwards by
+    """Return P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < 1, else downwards by
     1 - P_{j-1} = P_j / (e u_j) from P_{k+extra} = 1; stable, since u_j grows with j."""
-    # pi underflows far below k, where P is 0, and is 0 where there are no more classes, P being 1
+    # pi underflows far below k, where P is 0, and is 0 beyond the number of classes, P being 1
     u_up = u[:k].nan_to_num(nan=0.0, posinf=0.0)
     inverse = (1 / u).nan_to_num(nan=0.0, posinf=0.0)
     P_below = P = torch.zeros_like(e)

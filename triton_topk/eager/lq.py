@@ -1,4 +1,4 @@
-"""The generalised cross-entropy Lq in plain PyTorch.
+"""The generalised cross-entropy Lq is computed from the log-odds of the label.
 
 With z = log sum_{i != y} exp(s_i) - s_y: p_y = sigmoid(-z), log p_y = -softplus(z),
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triton_topk.eager.rows import Rows
-from triton_topk.parameters import Lq
+from triton_topk.losses import Lq
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
@@ -30,7 +30,7 @@ def compute(rows: Rows, loss: Lq) -> Tensor:
 
 
 def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (N,) in float64, the softmax of the others (N, width), -dL/ds_y (N,); overwrites the label's column."""
+    """Return losses (N,) in float64, softmax of the others (N, width), -dL/ds_y (N,); overwrite the label's column."""
     others, s_y = rows.others, rows.s_y
     largest = others.amax(1)
     # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
@@ -51,7 +51,7 @@ def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """(1 - p^q) / q and p^q of -log p in float64, which makes it continuous in q."""
+    """Return (1 - p^q) / q and p^q of -log p in float64, which makes them continuous in q."""
     if q < sys.float_info.min:
         return minus_log_p, torch.ones_like(minus_log_p)
     log_p_to_q = minus_log_p * -q

@@ -1,4 +1,4 @@
-"""The smooth top-k SVM loss and its gradient in plain PyTorch: any k.
+"""The smooth top-k SVM loss and its gradient are computed for any k.
 
 The algorithm and the names are those of docs/algorithm.md and of kernels/smooth_svm.py.  Row
 quantities are stored with the row last, (degree, N), so that each step on all rows is one contiguous
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from triton_topk.eager import large_k
 from triton_topk.eager.rows import Rows
-from triton_topk.parameters import SmoothSVM
+from triton_topk.losses import SmoothSVM
 
-# Beyond, the coefficients need the range of float64; far beyond, a normalisation of their own.
+# Beyond, the coefficients need the range of float64; far beyond, another normalisation.
 MAX_K_FLOAT32 = 50
 _MAX_K = 256
 # A product of two polynomials is in range while no coefficient passes this.
@@ -28,7 +28,7 @@ _TREE_WIDTH = 64
 
 
 def padded_width(n: int) -> int:
-    """A width for rows of n scores that a product tree likes."""
+    """Return a width for rows of n scores that a product tree likes."""
     unit = min(_TREE_WIDTH, 1 << (n - 1).bit_length())
     return -(-n // unit) * unit
 
@@ -82,13 +82,13 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
 
 
 def _top_size(k: int, others: int) -> int:
-    """How many of the largest scores are treated one by one, so that the rest amplifies the rounding of
+    """Return how many of the largest scores are treated one by one, so that the rest amplifies the rounding of
     its gradient polynomial little; see docs/algorithm.md."""
     return min(others, k + min(max(0, k - 5), max(10, k // 2)))
 
 
 def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
-    """The t largest of each row, descending, and their columns.
+    """Return the t largest of each row, descending, and their columns.
 
     The t lanes (columns a multiple of _TREE_WIDTH apart) with the largest maxima hold t largest scores of the
     row: in a long row, finding those first leaves few to sort.
@@ -103,7 +103,7 @@ def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
 
 
 def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
-    """r_j = s^j sigma_j(e) by a product tree: (degree + 1, N), and log s.
+    """Return r_j = s^j sigma_j(e), by a product tree, (degree + 1, N), and log s.
 
     s = 2^-ceil(log2(2 r_1 / k)) or 1 bounds r_j by (k / 2)^j / j!, and is exact.  It comes in at the last
     level where the products are still in range without it, if there is one.
@@ -113,7 +113,7 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
     log_s = None
     while tree.shape[1] > 1:
         if tree.shape[1] <= _TREE_WIDTH:
-            # from here on long runs in memory are along the rows
+            # at this and the later levels long runs in memory are along the rows
             tree = tree.contiguous()
         if tree.shape[1] % 2:
             tree = F.pad(tree, (0, 0, 0, 1))
@@ -133,14 +133,14 @@ def _rest_polynomial(e: Tensor, k: int, degree: int) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(tree: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Coefficient j times s^j, and log s."""
+    """Return coefficient j times s^j, and log s."""
     log2_s = -(2 * tree[0].sum(0) / k).clamp(min=1).log2().ceil()
     j = torch.arange(1, tree.shape[0] + 1, device=tree.device, dtype=tree.dtype)
     return tree * torch.exp2(j.unsqueeze(1) * log2_s).unsqueeze(1), log2_s * math.log(2)
 
 
 def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
-    """Products of polynomials without their leading 1: (d, ...) to (min(2 d, degree), ...)."""
+    """Multiply polynomials without their leading 1: (d, ...) to (min(2 d, degree), ...)."""
     d, columns, n_rows = a.shape
     out_degree = min(2 * d, degree)
     order = (0, 1, 2) if a.stride(2) == 1 else (0, 2, 1)
@@ -157,7 +157,7 @@ def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
 
 
 def _top_polynomial(power: Tensor) -> Tensor:
-    """T_j = sigma_j(Top) / (product of Top's j largest): T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
+    """Return T_j = sigma_j(Top) / (product of Top's j largest), by T_j += exp((v_i - v_j) / (k tau)) T_{j-1}."""
     t, _, n_rows = power.shape
     buffers = power.new_zeros((2, t + 1, n_rows))
     buffers[:, 0] = 1
@@ -170,7 +170,7 @@ def _top_polynomial(power: Tensor) -> Tensor:
 
 
 def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """u_j = sigma_{j-1} / sigma_j, j = 1..degree, in pivot units; weight (m, J, N); S (J, N).
+    """Return u_j = sigma_{j-1} / sigma_j, j = 1..degree, in pivot units; weight (m, J, N); S (J, N).
 
     s^J sigma_J = sum_m T_m exp(D_m) r_{J-m}, D_m = d_1 + ... + d_m, is kept as S_J relative to the largest
     exp(D_m), m <= J, whose log is the sum of the positive d_i, i <= J.  weight_m is T_m exp(D_m)
@@ -193,7 +193,10 @@ def _combine(T: Tensor, r: Tensor, d: Tensor, log_s: Tensor) -> tuple[Tensor, Te
 
 
 def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
-    """Coefficients of g (P_k - P_{k-1}) in e: g (-1)^(m-1) u_{k-1} ... u_{k-m+1} (u_k - u_{k-m}), u_0 = 0."""
+    """Return the coefficients of g (P_k - P_{k-1}) in e.
+
+    They are g (-1)^(m-1) u_{k-1} ... u_{k-m+1} (u_k - u_{k-m}), u_0 = 0.
+    """
     u = u[:k].masked_fill(few, 0)
     lower = F.pad(u[: k - 1].flip(0), (0, 0, 0, 1))
     signed = F.pad(-lower[:-1], (0, 0, 1, 0), value=1.0).cumprod(0)
@@ -201,7 +204,7 @@ def _gradient_coefficients(u: Tensor, g: Tensor, k: int, few: Tensor) -> Tensor:
 
 
 def _horner(coefficients: Tensor, e: Tensor, out: Tensor) -> None:
-    """out = sum_m c_m e^m, m = 1..k."""
+    """Compute out = sum_m c_m e^m, m = 1..k."""
     c = coefficients.unsqueeze(-1)
     total = c[-1]
     for m in range(c.shape[0] - 2, -1, -1):
@@ -219,7 +222,7 @@ def _top_gradient(
     log_s: Tensor,
     k: int,
 ) -> Tensor:
-    """P_k(i) - P_{k-1}(i) of every i in Top, from leave-one-out polynomials of Top.
+    """Return P_k(i) - P_{k-1}(i) of every i in Top, from leave-one-out polynomials of Top.
 
     keep_j = sigma_j(Top without i) / sigma_j(Top) = 1 - P_j, P_j = w_j keep_{j-1}, w_j = e_i T_{j-1} / T_j, upwards
     from keep_0 = 1 while P_j <= 1/2, and downwards from keep_t = 0, keep_{j-1} = (1 - keep_j) / w_j, beyond:
@@ -252,7 +255,7 @@ def _top_gradient(
 
 
 def _top_gradient_taylor(u: Tensor, log_e: Tensor, k: int, order: int) -> Tensor:
-    """P_k(i) - P_{k-1}(i) of every i in Top, as the paper does it.
+    """Return P_k(i) - P_{k-1}(i) of every i in Top, as the paper does it.
 
     Where e u_k is below a threshold, the recursion P_j = e u_j (1 - P_{j-1}), whose rounding grows as
     (e u_k)^k; else the series of order p that it gives downwards from P_{k+p-1} = 1,

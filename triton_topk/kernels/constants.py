@@ -12,7 +12,7 @@ from triton import knobs
 
 from triton_topk.kernels import summary
 from triton_topk.kernels.config import Config, reducible_length, top_size
-from triton_topk.parameters import HardSVM, Loss, Lq, SmoothSVM, SmoothSVMLq
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 _LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
 
@@ -183,12 +183,11 @@ FORMULAS: dict[type[Loss], Callable[..., tuple[dict[str, Any], dict[str, float]]
     SmoothSVM: _smooth_svm,
     HardSVM: _hard_svm,
     Lq: _lq,
-    SmoothSVMLq: _mixture,
+    Mixture: _mixture,
 }
 
 
-# typed: losses with equal parameters are equal as tuples
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def formula(loss: Loss, n: int, dtype: torch.dtype) -> tuple[Formula, Numbers]:
     """Return the formula of a loss for rows of n scores, and its numbers."""
     chosen, numbers = FORMULAS[type(loss)](loss, dtype)

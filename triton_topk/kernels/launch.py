@@ -7,27 +7,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import config as table
 from triton_topk.kernels import constants
 from triton_topk.kernels.kernel import loss_kernel
 from triton_topk.kernels.scale import scale_kernel
-from triton_topk.parameters import Loss
-from triton_topk.tensors import accumulation_dtype
+from triton_topk.losses import Loss
 
 # As many programs as fill a GPU: more would be started only to find that there is nothing to do.
 _SCALE = {"BLOCK": 4096, "PROGRAMS": 1024, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_SCALE: dict[Any, Any] = {}
 
 
-# typed, here and below: losses with equal parameters are equal as tuples
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
     """Return whether the kernel can hold rows of n scores."""
     formula, _ = constants.formula(loss, n, dtype)
     return table.in_range(config or choose(loss, n, dtype), formula.top, formula.degree, dtype)
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
     """Choose the configuration for rows of n scores, for warps of 32."""
     formula, _ = constants.formula(loss, n, dtype)
@@ -35,24 +34,17 @@ def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
 
 
 def run(
-    scores: Tensor,
-    labels: Tensor,
+    batch: Batch,
     loss: Loss,
     *,
-    weight: Tensor | None = None,
-    margins: Tensor | None = None,
-    normalizer: Tensor | None = None,
     upstream: Tensor | None = None,
     losses: Tensor | None = None,
     hits: Tensor | None = None,
     gradient: Tensor | None = None,
     config: table.Config | None = None,
 ) -> None:
-    """Fill `losses` (N,), `hits` (N, 2) and `gradient` (N, C), each of which may be None.
-
-    scores, margins: (N, C), any strides.  The losses are divided by the normalizer; the gradient is that of
-    sum_i losses_i upstream_i.
-    """
+    """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
+    scores, labels, weight, margins, normalizer = batch
     n_rows, n = scores.shape
     if n_rows == 0:
         return
@@ -140,7 +132,7 @@ class _Plan(NamedTuple):
     last: tuple[dict[str, Any], dict[Any, Any]]
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def _plan(
     loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
 ) -> _Plan:
@@ -166,7 +158,7 @@ def _plan(
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:
-    """gradient *= factor; gradient contiguous, factor a number."""
+    """Multiply the gradient, which is contiguous, by a number."""
     size = gradient.numel()
     if size:
         n_programs = min(_ceil_div(size, _SCALE["BLOCK"]), _SCALE["PROGRAMS"])

@@ -1,4 +1,4 @@
-"""mix * smooth top-k SVM + (1 - mix) * Lq in plain PyTorch: the two, of one copy of the scores."""
+"""The mixture, mix * smooth top-k SVM + (1 - mix) * Lq, computes the two losses of one copy of the scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from triton_topk.eager import lq, smooth_svm
 from triton_topk.eager.rows import Rows
-from triton_topk.parameters import SmoothSVMLq
+from triton_topk.losses import Mixture
 
 
-def compute(rows: Rows, loss: SmoothSVMLq) -> Tensor:
+def compute(rows: Rows, loss: Mixture) -> Tensor:
     lq_losses, softmax, g = lq.row_summary(rows, loss.lq)
     rows.others.scatter_(1, rows.label, -math.inf)
     svm_rows = rows

@@ -1,0 +1,319 @@
+"""The tensors of a call are checked, with errors that name the argument, and laid out as a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from triton_topk import arguments
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGER_DTYPES = (
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
+_LARGEST = 2**63 - 1
+
+# The scores, labels, weight, margin and normalizer that a user gives.
+Tensors = tuple[Tensor, Tensor, Tensor | None, float | Tensor | None, float | Tensor | None]
+
+
+class Batch(NamedTuple):
+    """A batch holds what the losses of N rows of scores are computed of.
+
+    For torch.func.vmap there may be dimensions before N, before C of the weight, and a last one of 1 of the normalizer.
+    """
+
+    scores: Tensor  # (N, C), any strides
+    labels: Tensor  # (N,), of int64 or, for the operators, another integer dtype
+    weight: Tensor | None = None  # (C,)
+    margins: Tensor | None = None  # (N, C), of each row for each label that it could have
+    normalizer: Tensor | None = None  # (), the divisor of the losses
+
+    @classmethod
+    def of(
+        cls,
+        scores: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        margin: float | Tensor | None,
+        normalizer: float | Tensor | None,
+        reduction: str,
+        ignore_index: int,
+    ) -> Batch:
+        """Lay out the arguments of a call, which have been checked."""
+        rows = as_rows(scores)
+        labels = class_indices(labels if labels.dim() == 1 else labels.reshape(-1), ignore_index)
+        margins = None
+        if isinstance(margin, Tensor):
+            # a margin of each row for each label that it could have, in the memory that it has
+            of_samples = margin.dim() == scores.dim()
+            margins = (as_rows(margin) if of_samples else margin).expand(rows.shape)
+        divisor = None
+        if normalizer is not None:
+            divisor = _as_divisor(normalizer, scores)
+        elif reduction == "mean":
+            dtype = accumulation_dtype(scores.dtype)
+            divisor = sum_of_weights(labels, weight, dtype, ignore_index)
+        return cls(rows, labels, weight, margins, divisor)
+
+    def check_labels(self, ignore_index: int) -> None:
+        """Raise IndexError for a label that is no class, on the CPU; on a GPU asking would wait for it."""
+        labels, n_classes = self.labels, self.scores.shape[1]
+        if labels.device.type != "cpu" or labels.numel() == 0:
+            return
+        lowest, highest = labels.aminmax()
+        if lowest.item() >= 0 and highest.item() < n_classes:
+            return
+        wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
+        if wrong.any():
+            raise IndexError(
+                f"labels must be in [0, {n_classes}) or ignore_index={ignore_index}, "
+                f"got {labels[wrong][0].item()}"
+            )
+
+    def read_labels(
+        self, ignore_index: int, dtype: torch.dtype, *, checked: bool = False
+    ) -> Labelled:
+        """Return what the labels decide, in `dtype`; those that were checked may be looked at."""
+        labels = self.labels
+        active = labels != ignore_index
+        valid, label = active, labels
+        # most batches need no masks
+        masked = not (checked and active.all())
+        if masked:
+            valid = active & (labels >= 0) & (labels < self.scores.shape[-1])
+            label = labels.where(valid, 0)
+        factor = _counted_weights(active, label, self.weight, dtype)
+        if self.normalizer is not None:
+            factor = factor / self.normalizer
+        label = label.unsqueeze(-1)
+        margin = None
+        if self.margins is not None:
+            margin = self.margins.gather(-1, label).squeeze(-1).masked_fill(~active, 0)
+        return Labelled(active, valid, masked, label, factor, margin)
+
+
+class Labelled(NamedTuple):
+    """The labels of a batch decide which rows count, their classes, the factors of their losses, their margins."""
+
+    active: Tensor  # (..., N), not ignored
+    valid: Tensor  # (..., N), active and of a class
+    masked: bool  # some row may not be valid
+    label: Tensor  # (..., N, 1), the class, or 0
+    factor: Tensor  # (..., N), of the loss; 0 if ignored
+    margin: Tensor | None  # (..., N), beside the loss's; 0 if ignored
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def as_rows(scores: Tensor) -> Tensor:
+    """Return (C,) or (N, C, d1, ...) as (N d1 ..., C), the rows in the order of the labels."""
+    if scores.dim() == 2:
+        return scores
+    class_dim = min(1, scores.dim() - 1)
+    return scores.movedim(class_dim, -1).reshape(-1, scores.shape[class_dim])
+
+
+def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
+    """Return labels as int64, which can be compared with every number of classes and every ignore_index.
+
+    Labels of uint64 that int64 does not hold become a number that is no class and not ignored.
+    """
+    if labels.dtype == torch.int64:
+        return labels
+    indices = labels.long()
+    if labels.dtype == torch.uint64:
+        indices = indices.masked_fill(indices < 0, _LARGEST - (ignore_index == _LARGEST))
+    return indices
+
+
+def sum_of_weights(
+    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
+) -> Tensor:
+    """Return the divisor of a mean, the sum of the weights of the labels (N,) that count."""
+    counted = labels != ignore_index
+    if weight is None:
+        return counted.sum(dtype=dtype)
+    label = labels.clamp(0, weight.shape[0] - 1)
+    return _counted_weights(counted, label, weight, dtype).sum()
+
+
+def _counted_weights(
+    active: Tensor, label: Tensor, weight: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """Return the weight of each label (..., N) out of (..., C), 1 without weights; 0 if ignored."""
+    if weight is None:
+        return active.to(dtype)
+    return torch.where(active, weight.to(dtype).gather(-1, label), 0)
+
+
+def _as_divisor(normalizer: float | Tensor, scores: Tensor) -> Tensor:
+    """Return the normalizer as a tensor on the device of the scores, of the dtype of the losses."""
+    dtype = accumulation_dtype(scores.dtype)
+    if not isinstance(normalizer, Tensor):
+        # of a product, torch.compile need not know the number
+        return scores.new_ones((), dtype=dtype) * float(normalizer)
+    return normalizer.reshape(()).to(scores.device, dtype, non_blocking=True)
+
+
+def check_tensors(
+    scores: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    margin: float | Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+    reduction: str = "mean",
+) -> int:
+    """Check the tensors of a call; return the number of classes C."""
+    n_classes = _check_scores_and_labels(scores, labels)
+    check_constants(weight, margin)
+    if weight is not None:
+        _check_weight(weight, n_classes, scores)
+    if isinstance(margin, Tensor):
+        _check_margins(margin, n_classes, scores)
+    if normalizer is not None:
+        _check_normalizer(normalizer, reduction, scores)
+    return n_classes
+
+
+def check_constants(weight: Tensor | None, margin: float | Tensor | None) -> None:
+    """Check what need not be compared with the scores."""
+    if weight is not None:
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}")
+        _check_floating("weight", weight)
+        _check_constant("weight", weight)
+        if weight.dim() != 1:
+            raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
+    if isinstance(margin, Tensor):
+        _check_floating("margin", margin)
+        _check_constant("margin", margin)
+
+
+def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
+    """Check the two; return the number of classes C."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"scores must be a Tensor, got {type(scores).__name__}")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
+    _check_floating("scores", scores)
+    if labels.dtype not in _INTEGER_DTYPES:
+        raise TypeError(
+            "labels must be class indices of an integer dtype, not one-hot or probabilities, "
+            f"got {labels.dtype}"
+        )
+    _check_dense("scores", scores)
+    _check_dense("labels", labels)
+    shape = scores.shape
+    if not shape:
+        raise ValueError("scores must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
+    n_classes, expected = (shape[1], (shape[0], *shape[2:])) if len(shape) > 1 else (shape[0], ())
+    if not _has_shape(labels, expected):
+        raise ValueError(
+            f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
+            f"got {tuple(labels.shape)}{_cause(shape, labels.shape)}"
+        )
+    _check_device("labels", labels, scores)
+    if n_classes == 0:
+        raise ValueError(f"scores must have at least one class, got shape {tuple(shape)}")
+    return n_classes
+
+
+def _has_shape(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Return whether the tensor has the shape; sizes that only a running graph knows are checked when it runs."""
+    if not torch.compiler.is_compiling():
+        return tensor.shape == shape
+    from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+    sizes = list(zip(tensor.shape, shape, strict=False))
+    if tensor.dim() != len(shape) or any(guard_or_false(a != b) for a, b in sizes):
+        return False
+    for size, expected in sizes:
+        torch._check(size == expected)
+    return True
+
+
+def _cause(of_scores: torch.Size, of_labels: torch.Size) -> str:
+    """Return why labels may have a shape that does not go with that of the scores."""
+    if of_labels == of_scores:
+        return "; they are class indices, not one-hot or probabilities"
+    if of_labels == of_scores[:-1]:
+        return "; the classes of scores are dimension 1: scores.movedim(-1, 1)"
+    return ""
+
+
+def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
+    if not _has_shape(weight, (n_classes,)):
+        raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
+    _check_device("weight", weight, scores)
+
+
+def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
+    of_samples = tuple(
+        1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
+    )
+    if not any(_has_shape(margin, shape) for shape in ((), (n_classes,), of_samples)):
+        raise ValueError(
+            f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
+            f"a margin per sample, got {tuple(margin.shape)}"
+        )
+    _check_device("margin", margin, scores)
+
+
+def _check_normalizer(normalizer: float | Tensor, reduction: str, scores: Tensor) -> None:
+    if isinstance(reduction, str) and reduction == "none":
+        raise ValueError(
+            f"normalizer divides a sum, for reduction='mean' or 'sum', got {reduction=}"
+        )
+    if not isinstance(normalizer, Tensor):
+        arguments.normalizer(normalizer, accumulation_dtype(scores.dtype))
+        return
+    if normalizer.dtype == torch.bool or normalizer.is_complex():
+        raise TypeError(f"normalizer must be of a real dtype, got {normalizer.dtype}")
+    if normalizer.is_floating_point():
+        _check_floating("normalizer", normalizer)
+    _check_constant("normalizer", normalizer)
+    if normalizer.numel() != 1:
+        raise ValueError(f"normalizer must have one element, got shape {tuple(normalizer.shape)}")
+    # a number on the CPU reaches any device without a wait
+    if normalizer.device.type != "cpu":
+        _check_device("normalizer", normalizer, scores)
+
+
+def _check_floating(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        layout = "nested" if tensor.is_nested else tensor.layout
+        raise TypeError(f"{name} must be a dense Tensor, got layout {layout}")
+
+
+def _check_constant(name: str, tensor: Tensor) -> None:
+    """Check a tensor that no gradient is computed for."""
+    _check_dense(name, tensor)
+    if tensor.requires_grad:
+        raise ValueError(
+            f"{name} must not require a gradient, which is computed for scores only, "
+            "got requires_grad=True"
+        )
+
+
+def _check_device(name: str, tensor: Tensor, scores: Tensor) -> None:
+    if tensor.device != scores.device:
+        raise ValueError(
+            f"{name} must be on the device of scores, {scores.device}, got {tensor.device}"
+        )

@@ -1,0 +1,38 @@
+"""For torch.func.vmap the rows of all batches of a batch of batches are the rows of one.
+
+The weights and normalizers, which differ between the batches, become a factor of each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from triton_topk.batch import Batch, accumulation_dtype
+
+
+def batches_first(info: Any, in_dims: Sequence[Any], tensors: Sequence[Tensor | None]) -> list[Any]:
+    """Return the tensors with the dimension of the batches first, also where all batches share one."""
+
+    def batches_first(tensor: Tensor | None, dim: int | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if dim is None:
+            return tensor.expand(info.batch_size, *tensor.shape)
+        return tensor.movedim(dim, 0)
+
+    return [batches_first(t, dim) for t, dim in zip(tensors, in_dims, strict=True)]
+
+
+def merge(batches: Batch, ignore_index: int) -> tuple[Batch, Tensor]:
+    """Return one batch of B N rows of B batches of N, and the factor (B, N) of its losses."""
+    scores, labels, _, _, normalizer = batches
+    if normalizer is not None:
+        batches = batches._replace(normalizer=normalizer.unsqueeze(1))
+    labelled = batches.read_labels(ignore_index, accumulation_dtype(scores.dtype))
+    n, margins = scores.shape[-1], labelled.margin
+    if margins is not None:
+        margins = margins.reshape(-1, 1).expand(-1, n)
+    return Batch(scores.reshape(-1, n), labels.reshape(-1), margins=margins), labelled.factor

@@ -8,7 +8,7 @@ nothing, so that it compiles in processes of its own.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,6 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from bench.ledger.entry import FINISH, SUMMARIES, WHOLE, Config, Entry
-from bench.machine_code import opcodes
-from bench.machine_code.compiled import MachineCode, analyse
-from bench.results import BOTH, FORWARD
 from triton_topk.batch import Batch
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
@@ -68,74 +64,32 @@ class Case:
         return SmoothSVM(self.k, 0.5, 1.5, self.order, hits=hits)
 
 
-def launches(case: Case, architecture: str) -> dict[str, str]:
-    """Which launches there are, by the names of their entries."""
+def names(case: Case, architecture: str) -> list[str]:
+    """Of the launches: a row too long for one program is read by one that makes summaries of its parts and another."""
     name = f"{architecture}-{case}"
     if _config(case, architecture).parts == 1:
-        return {name: WHOLE}
-    return {f"{name}-{which}": which for which in (SUMMARIES, FINISH)}
+        return [name]
+    return [f"{name}-summaries", f"{name}-finish"]
 
 
-def compile_case(case: Case, architecture: str) -> list[Entry]:
-    """Compile all launches for "sm_90" and the like, or "gfx942"."""
-    compiled = _compile(case, _config(case, architecture), _target(architecture))
-    named = launches(case, architecture).items()
-    return [
-        _entry(name, which, case, architecture, *found)
-        for (name, which), found in zip(named, compiled, strict=True)
-    ]
-
-
-def _entry(
-    name: str, which: str, case: Case, architecture: str, code: MachineCode, programs: int
-) -> Entry:
-    config = _config(case, architecture)
-    loads, stores = opcodes.accesses(code.static, architecture)
-    read, written = opcodes.accesses(code.executed, architecture)
-    lanes = _target(architecture).warp_size
-    per_score = lanes * config.warps * programs / (_ROWS * case.n)
-    return Entry(
-        name=name,
-        launch=which,
-        architecture=architecture,
-        loss=case.loss,
-        n=case.n,
-        k=case.k,
-        dtype=str(case.dtype).removeprefix("torch."),
-        work=BOTH if case.gradient else FORWARD,
-        order=case.order,
-        aligned=case.aligned,
-        hits=case.hits,
-        config=Config(**asdict(config)),
-        registers=code.registers,
-        spills=code.spills,
-        stack=code.stack,
-        shared=code.shared,
-        loads=loads,
-        stores=stores,
-        static=opcodes.by_class(code.static, architecture),
-        executed={
-            class_: round(count * per_score, 3)
-            for class_, count in opcodes.by_class(code.executed, architecture).items()
-        },
-        read=round(_bytes(read) * per_score, 3),
-        written=round(_bytes(written) * per_score, 3),
+def compile_case(case: Case, architecture: str) -> dict[str, Any]:
+    """What Triton compiles for "sm_90" and the like, or "gfx942", by the names of the launches."""
+    target = (
+        GPUTarget("cuda", int(architecture[3:]), 32)
+        if is_nvidia(architecture)
+        else GPUTarget("hip", architecture, 64)
     )
+    compiled = [x.compiled for x in compile_only(case, _config(case, architecture), target)]
+    return dict(zip(names(case, architecture), compiled, strict=True))
+
+
+def is_nvidia(architecture: str) -> bool:
+    return architecture.startswith("sm_")
 
 
 def _config(case: Case, architecture: str) -> table.Config:
     config = launch.choose(case.parameters, case.n, case.dtype)
-    return config if opcodes.is_nvidia(architecture) else table.for_waves_of_64(config)
-
-
-def _target(architecture: str) -> GPUTarget:
-    if opcodes.is_nvidia(architecture):
-        return GPUTarget("cuda", int(architecture[3:]), 32)
-    return GPUTarget("hip", architecture, 64)
-
-
-def _bytes(accesses: dict[int, int]) -> int:
-    return sum(bits // 8 * count for bits, count in accesses.items())
+    return config if is_nvidia(architecture) else table.for_waves_of_64(config)
 
 
 class Driver:
@@ -203,9 +157,3 @@ def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[La
     finally:
         launch.loss_kernel = kernel
     return recorder.launches
-
-
-def _compile(case: Case, config: table.Config, target: GPUTarget) -> list[tuple[MachineCode, int]]:
-    """The code of each launch, and how many programs run it."""
-    launches = compile_only(case, config, target)
-    return [(analyse(x.compiled, x.arguments), x.programs) for x in launches]

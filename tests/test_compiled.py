@@ -10,12 +10,13 @@ pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
 import triton
 
+from bench.ahead_of_time import is_nvidia
 from bench.ledger.cases import KNOWN_TO_SPILL, TESTED
-from bench.ledger.check import broken_promises, regressions
-from bench.ledger.entry import Entry, load_ledger
+from bench.ledger.facts import Facts
+from bench.ledger.file import load, wide_accesses, worse
 from bench.ledger.pool import compiling
 
-LEDGER = load_ledger()
+LEDGER = load()
 # Of each loss, of each way through the kernel and of each vendor one.
 ALWAYS_COMPILED = {
     "sm_90-smooth_svm-n1000-k5-float32",
@@ -38,26 +39,29 @@ def sometimes(names: Iterable[str]) -> list[pytest.ParameterSet]:
 
 
 @pytest.fixture(scope="module")
-def compiled(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Entry]]:
+def compiled(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Facts]]:
     """What comes of a launch, its case compiled once, with all others of this run, in processes of their own."""
     names = {
         item.callspec.params["name"]
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    with compiling({TESTED[name] for name in names}) as entries:
+    with compiling({TESTED[name] for name in names}) as found:
 
-        def result(name: str) -> Entry:
-            (found,) = (x for x in entries[TESTED[name]].result() if x.name == name)
-            return found
+        def result(name: str) -> Facts:
+            return found[TESTED[name]].result()[name]
 
         yield result
 
 
 @pytest.mark.parametrize("name", sometimes(TESTED.keys() - KNOWN_TO_SPILL))
 def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
-    broken = broken_promises(compiled(name))
-    assert not broken, "\n".join(broken)
+    facts, (case, architecture) = compiled(name), TESTED[name]
+    assert facts["spills"] == facts["stack bytes"] == 0
+    if is_nvidia(architecture) and case.aligned and case.n * case.dtype.itemsize % 16 == 0:
+        wide = wide_accesses(facts)
+        assert wide["wide loads"] > 0
+        assert wide["wide stores"] > 0 or not case.gradient or name.endswith("summaries")
 
 
 @pytest.mark.skipif(
@@ -65,5 +69,5 @@ def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
 )
 @pytest.mark.parametrize("name", sometimes(TESTED))
 def test_no_worse_than_the_ledger_says(name, compiled):
-    worse = regressions(LEDGER.entries[name], compiled(name))
-    assert not worse, "\n".join(worse)
+    found = worse(name, LEDGER.kernels[name], compiled(name))
+    assert not found, "\n".join(found)

@@ -1,1 +1,1 @@
-"""The kernel ledger: what the compiler makes of the kernels, kept in reports/kernels.json and checked by the tests."""
+"""The kernel ledger holds what the compiler makes of the kernels; tests compare with reports/kernels.json."""

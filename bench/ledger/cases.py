@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from bench.ahead_of_time import Case, launches
+from bench.ahead_of_time import Case, names
 
 _SMALL, _LARGE = 1000, 131072
 _TYPES = (torch.float32, torch.bfloat16)
 _LENGTHS = (128, _SMALL, 4096, 16384, 32768, _LARGE)
 _LOSSES = {"smooth_svm": 5, "lq_loss": None, "hard_svm": 5, "smooth_svm_lq": 5}
 
-# For sm_90 the model predicts times.
 _SM_90 = [
     *(Case(n, k, t, loss=loss) for loss, k in _LOSSES.items() for n in _LENGTHS for t in _TYPES),
     *(Case(_SMALL, k, t) for k in (1, 2, 3, 10, 16) for t in _TYPES),
@@ -92,7 +91,7 @@ TESTED = {
         architecture == "sm_90"
         or (case in _SM_100 and case.n == _SMALL and case.dtype == torch.float32)
     )
-    for name in launches(case, architecture)
+    for name in names(case, architecture)
 }
 
 # Every other kernel is free of spills.  These spill two and eight registers.

@@ -9,10 +9,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bench.ledger.entry import Entry
-
 if TYPE_CHECKING:
     from bench.ahead_of_time import Case
+    from bench.ledger.facts import Facts
 
 
 @contextmanager
@@ -30,8 +29,8 @@ def processes(number: int = 2) -> Iterator[ProcessPoolExecutor]:
 @contextmanager
 def compiling(
     jobs: Iterable[tuple[Case, str]],
-) -> Iterator[dict[tuple[Case, str], Future[list[Entry]]]]:
-    """The entries of (case, architecture) as they come."""
+) -> Iterator[dict[tuple[Case, str], Future[dict[str, Facts]]]]:
+    """The facts of each launch of (case, architecture), by name, as they come."""
     with processes() as pool:
         # what takes longest first
         in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
@@ -43,7 +42,8 @@ def _compile_for_real() -> None:
     os.environ.pop("TRITON_INTERPRET", None)
 
 
-def _compile(case: Case, architecture: str) -> list[Entry]:
+def _compile(case: Case, architecture: str) -> dict[str, Facts]:
     from bench.ahead_of_time import compile_case
+    from bench.ledger.facts import facts
 
-    return compile_case(case, architecture)
+    return {name: facts(x) for name, x in compile_case(case, architecture).items()}

@@ -1,0 +1,67 @@
+"""The ledger's file, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.ledger.facts import Facts
+
+PATH = Path(__file__).parents[2] / "reports" / "kernels.json"
+HELD = ("instructions", "registers", "spills", "stack bytes")  # none may grow
+_WIDE = ("128", "256")  # bits of a lane
+REGENERATE = "if this is wanted: python -m bench.ledger --out reports"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    triton: str  # its version
+    kernels: dict[str, Facts]  # by architecture, case and, where a row takes two, launch
+
+
+def load(path: Path = PATH) -> Ledger:
+    return Ledger(**json.loads(path.read_text()))
+
+
+def save(ledger: Ledger, path: Path) -> None:
+    """One kernel a line, so that a difference shows what changed."""
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps({fact: n for fact, n in facts.items() if n})}"
+        for name, facts in ledger.kernels.items()
+    )
+    path.write_text(f'{{"triton": {json.dumps(ledger.triton)}, "kernels": {{\n{lines}\n}}}}\n')
+
+
+def worse(name: str, before: Facts, after: Facts) -> list[str]:
+    """In what a kernel is worse than it was: in something that may not grow, or in fewer wide accesses."""
+    signs = dict.fromkeys(HELD, 1) | dict.fromkeys(("wide loads", "wide stores"), -1)
+    before, after = ({**facts, **wide_accesses(facts)} for facts in (before, after))
+    return [
+        f"{name}: {fact} was {before.get(fact, 0)}, is {after.get(fact, 0)}; {REGENERATE}"
+        for fact, sign in signs.items()
+        if sign * after.get(fact, 0) > sign * before.get(fact, 0)
+    ]
+
+
+def wide_accesses(facts: Facts) -> Facts:
+    """Loads and stores of at least 128 bits, in units of 128."""
+    return {
+        f"wide {kind}": sum(facts.get(f"{kind} of {x} bits", 0) * int(x) // 128 for x in _WIDE)
+        for kind in ("loads", "stores")
+    }
+
+
+def differences(before: Ledger, after: Ledger) -> pd.DataFrame:
+    """Facts that differ, a column each, in the kernels that are in both: "was > is" and nothing where they do not."""
+    frames = [
+        pd.DataFrame.from_dict(x.kernels, orient="index").fillna(0).astype(int)
+        for x in (before, after)
+    ]
+    columns = frames[1].columns.union(frames[0].columns, sort=False)
+    names = frames[1].index[frames[1].index.isin(frames[0].index)]
+    was, now = (x.reindex(index=names, columns=columns, fill_value=0) for x in frames)
+    said = (was.astype(str) + " > " + now.astype(str)).where(was != now, "")
+    return said.loc[(was != now).any(axis=1), (was != now).any()]

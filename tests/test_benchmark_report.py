@@ -8,8 +8,7 @@ import pytest
 from benchmark_json import MACHINE, cells, run, seconds, whole_run
 
 from bench.implementations import IMPLEMENTATIONS
-from bench.model import Launch, Prediction
-from bench.reporting import faster, predicted, sections
+from bench.reporting import faster, sections
 from bench.reporting.axes import axes
 from bench.reporting.markdown import size
 from bench.reporting.page import page
@@ -175,48 +174,3 @@ def test_host_time_stands_beside_the_devices():
     text = page(whole_run(host={"smooth_svm": 4.2e-5}))
 
     assert "| smooth_svm | 42.0 | 50.0 | 800 |" in text  # 1000 scores, 16,000 scores
-
-
-def test_predictions_stand_beside_measurements():
-    made_up = whole_run()
-    # 50 ns were measured at k = 5, 20 at k = 2
-    model = {
-        ("smooth_svm", 1000, 5, "float32", BOTH): Prediction(
-            [Launch({"memory": 4e-8, "issue": 3e-8}, 8, 1)], 4e-8
-        ),
-        ("smooth_svm", 1000, 2, "float32", BOTH): Prediction(
-            [
-                Launch({"memory": 1e-9, "issue": 2e-9}, 8, 1),
-                Launch({"memory": 1e-9, "issue": 3e-9}, 8, 1),
-            ],
-            1e-9,
-        ),
-        ("smooth_svm", 77, 2, "float32", BOTH): Prediction([Launch({"memory": 1e-9}, 8, 1)], 1e-9),
-    }
-    slower, faster_one = predicted.section(made_up, model).splitlines()[2:]
-
-    assert slower == (
-        "| smooth_svm | n = 1,000, k = 2, batch 1,048 | float32 | forward + backward "
-        "| issue | 20 % | 5.24 | 21.0 | 4.00 |"
-    )
-    # the largest batch along that axis
-    assert faster_one == (
-        "| smooth_svm | n = 1,000, k = 5, batch 16,384 | float32 | forward + backward "
-        "| memory | 100 % | 655 | 819 | 1.25 |"
-    )
-    assert predicted.device_of(made_up) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [
-        ("NVIDIA H200", "H200"),
-        ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
-        ("NVIDIA GH200 480GB", None),
-        ("NVIDIA H100 PCIe", None),
-    ],
-)
-def test_a_prediction_is_of_that_device(name, known):
-    made_up = whole_run()
-    device = predicted.device_of(replace(made_up, machine=made_up.machine | {"name": name}))
-    assert (device and device.name) == known

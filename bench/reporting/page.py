@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bench.model import predictions
-from bench.reporting import faster, predicted, sections, tables
+from bench.reporting import faster, sections, tables
 from bench.reporting.figures import drawings
 from bench.reporting.fit import FIRST_K
 from bench.reporting.markdown import folded
@@ -78,7 +77,6 @@ def page(run: Run) -> str:
         "Exponents": _after(EXPONENTS, sections.growth(run)),
         "Errors": _after(ERRORS, sections.errors(run)),
         "Host time": _after(HOST, sections.host(run)),
-        "Predicted": _predicted(run),
         "Left out": sections.left_out(run.left_out),
     }
     written = [f"## {title}\n\n{text}" for title, text in chapters.items() if text]
@@ -105,14 +103,6 @@ def _with_figures(run: Run, which: str, text: str) -> str:
     shown = [image(run, name) for name in names[:1]]
     hidden = [folded(f"Figure: {name.split('-')[1]}", image(run, name)) for name in names[1:]]
     return "\n\n".join([*shown, *hidden, *filter(None, [text])])
-
-
-def _predicted(run: Run) -> str:
-    device = predicted.device_of(run)
-    if device is None:
-        return ""
-    text = predicted.section(run, predictions(device=device))
-    return _after(predicted.introduction(device), text)
 
 
 def _after(introduction: str, text: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.reporting.markdown import number, percent, table
+import pandas as pd
+
 from bench.sweep.variants import CASES, text
 from triton_topk.kernels import launch
 
@@ -16,30 +14,33 @@ PAGE = Path(__file__).parents[2] / "reports/sweep.md"
 _INTRODUCTION = """\
 # Launch configurations
 
-The kernel of a loss alone, forward + backward of the mean, on 2^26 scores: what `python -m bench.sweep` measured, in
-turns in CUDA graphs. The table is the one of `triton_topk/kernels/config.py`, at that commit and now. A configuration
-is rows x lanes x vectors x blocks of a program, whose scores are kept in registers (r) or read again in each phase (s);
-then warps (w), registers a lane at most (r) and programs of a row (p). A share is that of the bandwidth of the fastest
-copy of the run in the same type; it is empty where that configuration was not tried."""
-_HEADERS = ["case", "table then", "fastest tried", "table now"]
-_NUMBERS = ["then, µs", "then", "fastest", "now"]
+`python -m bench.sweep` times the kernel of a loss alone, forward + backward of the mean, on 2^26 scores; the
+configurations of a case take turns. The table is the one of `triton_topk/kernels/config.py`, at that commit and now. A
+configuration is rows x lanes x vectors x blocks of a program, whose scores are kept in registers (r) or read again in
+each phase (s); then warps (w), registers a lane at most (r) and programs of a row (p). A share is that of the bandwidth
+of the fastest copy of the run in the same type; it is empty where that configuration was not tried. The runs below were
+timed in CUDA graphs, by an earlier version of the command."""
 
 
-def of_case(lines: Sequence[dict[str, Any]], copy: float | None = None) -> list[str]:
-    """A row of the page.  lines: of one case, the table's first.  copy: bytes a second, else that of these rounds."""
-    timed = {line["config"]: line for line in lines if "seconds" in line}
-    case, then = lines[0]["case"], lines[0]["config"]
-    fastest = min(timed, key=lambda config: timed[config]["seconds"], default="none")
+def of_case(lines: pd.DataFrame) -> pd.Series:
+    """A row of the page.  lines: of one case, the table's first, with seconds and a share where it could be timed."""
+    case, then = lines.iloc[0][["case", "config"]]
+    timed = lines.dropna(subset="seconds").set_index("config")
+    fastest = "none" if timed.empty else timed["seconds"].idxmin()
     now = _now(case)
-
-    def share(config: str) -> str:
-        if config not in timed:
-            return ""
-        line = timed[config]
-        return percent(line["bytes"] / line["seconds"] / copy if copy else line["share"])
-
-    microseconds = number(timed[then]["seconds"] * 1e6) if then in timed else ""
-    return [case, then, fastest, now, microseconds, share(then), share(fastest), share(now)]
+    shares = {config: f"{100 * share:.0f} %" for config, share in timed["share"].items()}
+    return pd.Series(
+        {
+            "case": case,
+            "table then": then,
+            "fastest tried": fastest,
+            "table now": now,
+            "then, µs": f"{timed['seconds'][then] * 1e6:,.0f}" if then in shares else "",
+            "then": shares.get(then, ""),
+            "fastest": shares.get(fastest, ""),
+            "now": shares.get(now, ""),
+        }
+    )
 
 
 def _now(name: str) -> str:
@@ -53,26 +54,21 @@ def render(folder: Path) -> str:
 
 def _section(file: Path) -> str:
     header, *lines = map(json.loads, file.read_text().splitlines())
-    cases = defaultdict(list)
-    copies: dict[str, float] = {}  # bytes a second of the fastest, by the type of the scores
-    for line in lines:
-        cases[line["case"]].append(line)
-        if "seconds" in line:
-            copy = line["bytes"] / line["seconds"] / line["share"]
-            copies[_dtype(line)] = max(copy, copies.get(_dtype(line), 0.0))
-    machine = header["machine"]
-    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "triton"))
+    frame = pd.DataFrame(lines)
+    rate = frame["bytes"] / frame["seconds"]
+    dtype = frame["case"].str.extract("(bfloat16|float32)", expand=False)
+    copies = (
+        (rate / frame["share"]).groupby(dtype, sort=False).max()
+    )  # bytes a second of the fastest
+    frame["share"] = rate / dtype.map(copies)
+    rows = pd.DataFrame([of_case(found) for _, found in frame.groupby("case", sort=False)])
+    machine, versions = header["machine"], header["machine"]["versions"]
     said = ", ".join(f"{copy / 1e12:.2f} TB/s ({dtype})" for dtype, copy in copies.items())
-    rows = [of_case(found, copies.get(_dtype(found[0]))) for found in cases.values()]
-    about = f"{header['date']}, {machine['driver']}, {versions}. Copies move {said}."
+    about = f"{header['date']}, {machine['driver']}, torch {versions['torch']}, triton {versions['triton']}."
     return "\n\n".join(
         [
             f"## {machine['name']}, commit {header['commit'][:10]}",
-            f"{about} {header.get('note', '')}".strip(),
-            table([*_HEADERS, *_NUMBERS], rows, text_columns=len(_HEADERS)),
+            f"{about} Copies move {said}. {header.get('note', '')}".strip(),
+            rows.to_markdown(index=False, disable_numparse=True),
         ]
     )
-
-
-def _dtype(line: dict[str, Any]) -> str:
-    return next(dtype for dtype in ("bfloat16", "float32") if dtype in line["case"])

@@ -9,10 +9,9 @@ import triton
 import triton.language as tl
 
 from bench.machine import describe
-from bench.timing import DeviceStopwatch
+from bench.timing import DeviceTimer
 
-_SCORES = 2**28
-_COPIES = 8
+_SCORES, _COPIES = 2**28, 8
 
 
 @triton.jit
@@ -34,19 +33,14 @@ def copy_bandwidth() -> float:
     """Bytes a second, read and written."""
     x = torch.randn(_SCORES, device="cuda")
     y = torch.empty_like(x)
-
-    def copies() -> None:
-        for _ in range(_COPIES):
-            y.copy_(x)
-
-    copies()
-    return 2 * x.nbytes * _COPIES / DeviceStopwatch()(copies)
+    timer = DeviceTimer(x.device)
+    seconds = [timer.stopwatch(lambda: y.copy_(x)) for _ in range(_COPIES)]
+    return 2 * x.nbytes / min(seconds)
 
 
 def main() -> None:
-    properties = torch.cuda.get_device_properties(0)
     print(json.dumps(describe(torch.device("cuda"), ""), indent=1))
-    print(properties)
+    print(torch.cuda.get_device_properties(0))
     print("exp2 is inexact for", wrong_powers() or "no whole number")
     print(f"copies move {copy_bandwidth() / 1e12:.3f} TB/s")
 

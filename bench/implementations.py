@@ -1,4 +1,4 @@
-"""What is measured: our losses, the references, cross-entropy, and peers where they are installed."""
+"""The registry of what is measured: our losses, the references, cross-entropy, and peers where they are installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,68 +17,58 @@ from triton_topk import reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The mean loss of scores (N, C) and labels (N,)."""
+Make = Callable[[int, int, torch.device], Loss]
+"""The loss for a number of classes, k and a device."""
+Definition = Callable[[Tensor, Tensor, int], Tensor]
+"""The loss of each row of scores, for labels and k, differentiable."""
+
+_FLOAT32 = ("float32",)
+_DIFFTOPK_SORTS = 16
 
 
 class Unavailable(Exception):  # noqa: N818 (not an error)
-    """The implementation cannot be measured here; the message says why."""
-
-
-_ALL_DTYPES = ("float32", "bfloat16", "float16", "float64")
-_FLOAT32 = ("float32",)
-_DIFFTOPK_SORTS = 16
+    """The implementation cannot be measured on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Implementation:
     name: str
-    truth: str | None  # the definition in truth.py; None: a loss of its own
-    make: Callable[[int, int, torch.device], Loss]  # from the classes, k and the device
+    truth: Definition | None  # None: a loss that only this implementation has
+    make: Make
     ours: bool = False
     has_k: bool = True
-    max_classes: int | None = None  # beyond, a call takes many seconds
-    dtypes: tuple[str, ...] = _ALL_DTYPES  # in which it works, and not as another one
+    max_classes: float = float("inf")  # beyond, a call takes many seconds
+    dtypes: tuple[str, ...] | None = None  # in which it works, and not as another one; None: all
     capturable: bool = True  # in a CUDA graph: no synchronisation with the host
 
-    def why_not(self, n: int, dtype: str) -> str | None:
-        """What speaks against measuring it on such scores."""
-        if self.max_classes is not None and n > self.max_classes:
-            return f"takes too long beyond {self.max_classes} classes"
-        if dtype not in self.dtypes:
-            return f"measured in {', '.join(self.dtypes)}"
-        return None
+    def loss(self, n: int, k: int, dtype: str, device: torch.device) -> Loss:
+        """The loss for such scores; Unavailable where something speaks against measuring it."""
+        if n > self.max_classes:
+            raise Unavailable(f"takes too long beyond {self.max_classes} classes")
+        if self.dtypes is not None and dtype not in self.dtypes:
+            raise Unavailable(f"measured in {', '.join(self.dtypes)}")
+        return self.make(n, k, device)
 
 
-def _smooth_svm(n: int, k: int, device: torch.device) -> Loss:
-    return lambda scores, labels: triton_topk.smooth_svm(scores, labels, k)
+def _with_k(function: Callable[..., Tensor], **options: str) -> Make:
+    return lambda n, k, device: partial(function, k=k, **options)
 
 
-def _taylor(n: int, k: int, device: torch.device) -> Loss:
-    return lambda scores, labels: triton_topk.smooth_svm(scores, labels, k, gradient="taylor")
+def _lq(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    return reference.lq_loss(scores, labels, 0.7)
 
 
-def _hard_svm(n: int, k: int, device: torch.device) -> Loss:
-    return lambda scores, labels: triton_topk.hard_svm(scores, labels, k)
+def _mixture(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    return (reference.smooth_svm(scores, labels, k) + _lq(scores, labels, k)) / 2
 
 
-def _lq_loss(n: int, k: int, device: torch.device) -> Loss:
-    return triton_topk.lq_loss
+def _entropy(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    return reference.lq_loss(scores, labels, 0.0)
 
 
-def _joint(n: int, k: int, device: torch.device) -> Loss:
-    return lambda scores, labels: triton_topk.smooth_svm_lq(scores, labels, k)
-
-
-def _reference(algorithm: reference.Algorithm) -> Callable[[int, int, torch.device], Loss]:
-    def make(n: int, k: int, device: torch.device) -> Loss:
-        return lambda scores, labels: reference.smooth_svm(
-            scores, labels, k, algorithm=algorithm
-        ).mean()
-
-    return make
-
-
-def _cross_entropy(n: int, k: int, device: torch.device) -> Loss:
-    return F.cross_entropy
+def _reference(algorithm: reference.Algorithm) -> Make:
+    losses = partial(reference.smooth_svm, algorithm=algorithm)
+    return lambda n, k, device: lambda scores, labels: losses(scores, labels, k).mean()
 
 
 def _compiled_cross_entropy(n: int, k: int, device: torch.device) -> Loss:
@@ -108,21 +99,14 @@ def _liger(n: int, k: int, device: torch.device) -> Loss:
 
 
 def _difftopk(n: int, k: int, device: torch.device) -> Loss:
+    """The authors' setting for ImageNet: the largest scores are sorted, not all of them."""
     _require("difftopk", "pip install difftopk diffsort")
     from difftopk import TopKCrossEntropyLoss
 
-    # The authors' setting for ImageNet: the largest scores are sorted, not all of them.
     if k >= _DIFFTOPK_SORTS:
         raise Unavailable(f"k < {_DIFFTOPK_SORTS}, the number of scores that it sorts")
-    return TopKCrossEntropyLoss(
-        "odd_even",
-        1.0,
-        [1 / k] * k,
-        n=n,
-        m=_DIFFTOPK_SORTS,
-        distribution="cauchy",
-        device=str(device),
-    )
+    sorting = {"m": _DIFFTOPK_SORTS, "distribution": "cauchy", "device": str(device)}
+    return TopKCrossEntropyLoss("odd_even", 1.0, [1 / k] * k, n=n, **sorting)
 
 
 def _require(package: str, source: str) -> None:
@@ -130,26 +114,21 @@ def _require(package: str, source: str) -> None:
         raise Unavailable(f"{package} is not installed: {source}")
 
 
-IMPLEMENTATIONS = {
-    i.name: i
-    for i in (
-        Implementation("smooth_svm", "smooth_svm", _smooth_svm, ours=True),
-        Implementation("smooth_svm taylor", "smooth_svm", _taylor, ours=True),
-        Implementation("hard_svm", "hard_svm", _hard_svm, ours=True),
-        Implementation("smooth_svm_lq", "smooth_svm_lq", _joint, ours=True),
-        Implementation("lq_loss", "lq_loss", _lq_loss, ours=True, has_k=False),
-        Implementation("divide and conquer", "smooth_svm", _reference("divide_and_conquer")),
-        Implementation(
-            "summation", "smooth_svm", _reference("summation"), dtypes=_FLOAT32, max_classes=4096
-        ),
-        Implementation("F.cross_entropy", "cross_entropy", _cross_entropy, has_k=False),
-        Implementation(
-            "F.cross_entropy compiled", "cross_entropy", _compiled_cross_entropy, has_k=False
-        ),
-        Implementation("authors' topk", "smooth_svm", _authors, capturable=False),
-        Implementation(
-            "Liger cross_entropy", "cross_entropy", _liger, has_k=False, capturable=False
-        ),
-        Implementation("difftopk", None, _difftopk, dtypes=_FLOAT32, capturable=False),
-    )
-}
+_SMOOTH, _HARD = reference.smooth_svm, reference.hard_svm
+_TAYLOR = _with_k(triton_topk.smooth_svm, gradient="taylor")
+_CONQUER, _SUMMATION = _reference("divide_and_conquer"), _reference("summation")
+_ALL = (
+    Implementation("smooth_svm", _SMOOTH, _with_k(triton_topk.smooth_svm), ours=True),
+    Implementation("smooth_svm taylor", _SMOOTH, _TAYLOR, ours=True),
+    Implementation("hard_svm", _HARD, _with_k(triton_topk.hard_svm), ours=True),
+    Implementation("mixture", _mixture, _with_k(triton_topk.smooth_svm_lq), ours=True),
+    Implementation("lq_loss", _lq, lambda *_: triton_topk.lq_loss, ours=True, has_k=False),
+    Implementation("divide and conquer", _SMOOTH, _CONQUER),
+    Implementation("summation", _SMOOTH, _SUMMATION, dtypes=_FLOAT32, max_classes=4096),
+    Implementation("F.cross_entropy", _entropy, lambda *_: F.cross_entropy, has_k=False),
+    Implementation("F.cross_entropy compiled", _entropy, _compiled_cross_entropy, has_k=False),
+    Implementation("authors' topk", _SMOOTH, _authors, capturable=False),
+    Implementation("Liger cross_entropy", _entropy, _liger, has_k=False, capturable=False),
+    Implementation("difftopk", None, _difftopk, dtypes=_FLOAT32, capturable=False),
+)
+IMPLEMENTATIONS = {each.name: each for each in _ALL}

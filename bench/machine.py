@@ -1,12 +1,11 @@
-"""What a run ran on, as its results say it."""
+"""What a run ran on, and how busy that was with other things, as its results say it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-import shutil
-import subprocess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,24 +13,33 @@ from pytest_benchmark.utils import get_commit_info
 
 import triton_topk
 
-_PACKAGES = ("torch", "triton", "liger-kernel", "difftopk")
+_STAT = Path("/proc/stat")
+_IDLE = slice(3, 5)  # among its columns; waiting for a disk, too
+_COUNTED = slice(8)  # what follows is counted in these already
 
 
 def describe(device: torch.device, cpu: str) -> dict[str, Any]:
-    """name, kind, driver, l2_bytes, threads, versions; l2_bytes and driver are of a GPU."""
+    """name, kind, driver and l2_bytes (of a GPU), threads and versions."""
     on_gpu = device.type == "cuda"
+    versions = {"python": platform.python_version(), "triton_topk": triton_topk.__version__}
+    versions["torch"] = torch.__version__
+    for package in ("triton", "liger-kernel", "difftopk"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
     return {
         "name": torch.cuda.get_device_name(device) if on_gpu else cpu,
         "kind": device.type,
-        "driver": _driver() if on_gpu else None,
+        "driver": _runtime() if on_gpu else None,
         "l2_bytes": l2_bytes(device) if on_gpu else None,
         "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "triton_topk": triton_topk.__version__,
-            **_versions(),
-        },
+        "versions": versions,
     }
+
+
+def _runtime() -> str:
+    return f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
 
 
 def commit() -> str:
@@ -43,22 +51,27 @@ def l2_bytes(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).L2_cache_size)
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+class Load:
+    """The load average that the machine had before, and what all other processes have used since."""
+
+    def __init__(self) -> None:
+        self.before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        self._start = _seconds()
+
+    def others(self) -> float | None:
+        """Their share of the time of all CPUs; None where the system does not say."""
+        if self._start is None:
+            return None
+        total, busy, ours = (
+            now - start for now, start in zip(_seconds(), self._start, strict=True)
+        )
+        return max(0.0, busy - ours) / total if total else None  # some sandboxes count nothing
 
 
-def _driver() -> str:
-    if torch.version.hip:
-        return f"ROCm {torch.version.hip}"
-    runtime = f"CUDA {torch.version.cuda}"
-    if shutil.which("nvidia-smi") is None:
-        return runtime
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
-    return f"{runtime}, driver {driver}"
+def _seconds() -> tuple[float, float, float] | None:
+    """Seconds of all CPUs: in all, busy, and used by this process and those of its children that have ended."""
+    if not _STAT.exists():
+        return None
+    hertz = os.sysconf("SC_CLK_TCK")
+    ticks = [int(x) / hertz for x in _STAT.read_text().split("\n", 1)[0].split()[1:]][_COUNTED]
+    return sum(ticks), sum(ticks) - sum(ticks[_IDLE]), sum(os.times()[:4])

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import torch
 
+from bench.cells import Cell
 from bench.implementations import IMPLEMENTATIONS
-from bench.results import Cell
 from bench.timing import Step, inputs
 
 _MAX_PROCESSES = 16  # each holds a context on the device

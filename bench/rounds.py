@@ -1,4 +1,4 @@
-"""Rounds in which contestants take turns: what slows the machine down for a while slows all of them.
+"""Contestants take turns in rounds, so that what slows the machine for a while slows all of them.
 
 Where one of them was disturbed, all are measured again.
 """
@@ -9,78 +9,67 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_benchmark.stats import Stats
 
-from bench.results import is_steady
-
 TRIES = 3
-_PATIENCE = 10.0  # seconds, after which no further try begins, and hardly a round
-_ROUNDS = 5
-_FEWEST_ROUNDS = 3  # where the patience is at an end
-_SECONDS = 0.02  # of a contestant in a round
-_MOST_CALLS = 20  # in a round
+# A pass over the scores may move their bytes a little faster than a copy does.
+MOST_SPREAD, MOST_SHARE, MOST_WAITED = 0.3, 1.05, 0.1
+_PATIENCE = 10.0  # seconds, after which no further try begins, nor a round but for the fewest
+_ROUNDS, _FEWEST_ROUNDS = 5, 3
+_SECONDS, _MOST_CALLS = 0.02, 20  # of a contestant in a round
 
 Clock = Callable[[], float]
-Stopwatch = Callable[[Callable[[], object]], float]
-"""The seconds of a call."""
 
 
-def host_stopwatch(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+class Timer(Protocol):
+    def stopwatch(self, call: Callable[[], object]) -> float:
+        """The seconds of a call."""
+
+    def waiting(self) -> float:
+        """The seconds that the process has waited for a CPU."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    call: Callable[[], object]  # what is timed
+    call: Callable[[], object]
     steps: int  # that a call makes
-    before: Callable[[], object] = lambda: None  # what is not, before every call
 
 
 @dataclass
 class Timing:
     stats: Stats = field(default_factory=Stats)  # of the seconds of a step
-    waits: list[float] = field(default_factory=list)  # of a call, over its time
+    waits: list[float] = field(default_factory=list)  # of a call for a CPU, over its time
     share: float = 0.0  # of the bandwidth of the copy
     copy_steady: bool = True
 
     @property
-    def waited(self) -> float:
-        return statistics.median(self.waits)
-
-    @property
     def steady(self) -> bool:
-        spread = self.stats.iqr / self.stats.median
-        return is_steady(spread, self.share, self.waited) and self.copy_steady
-
-
-class TurnError(Exception):
-    """An error that one of the contestants made in its turn."""
-
-    def __init__(self, whose: Contestant, why: Exception) -> None:
-        super().__init__(str(why))
-        self.whose, self.why = whose, why
+        """What is not was measured while the machine was busy with something else."""
+        return (
+            self.stats.iqr <= MOST_SPREAD * self.stats.median
+            and self.share <= MOST_SHARE
+            and statistics.median(self.waits) <= MOST_WAITED
+            and self.copy_steady
+        )
 
 
 def measure(
     contestants: Sequence[Contestant],
     copy: Contestant,
     traffic: float,
-    stopwatch: Stopwatch,
-    waiting: Clock,
+    timer: Timer,
     clock: Clock = time.perf_counter,
 ) -> list[Timing]:
     """The steadiest of up to TRIES tries.
 
-    A step moves `traffic` times the bytes of the copy.  `waiting` is the time that the process has waited for a CPU.
-    The clock tells when patience is at an end.
+    A step moves `traffic` times the bytes of the copy.  The clock tells when patience is at an end.
     """
     tries: list[list[Timing]] = []
     start = clock()
     while not tries or (len(tries) < TRIES and clock() < start + _PATIENCE):
-        *found, copied = _take_turns([*contestants, copy], stopwatch, waiting, clock)
+        *found, copied = _take_turns([*contestants, copy], timer, clock)
         for timing in found:
             timing.share = traffic * copied.stats.median / timing.stats.median
             timing.copy_steady = copied.steady
@@ -90,9 +79,7 @@ def measure(
     return min(tries, key=lambda timings: sum(not timing.steady for timing in timings))
 
 
-def _take_turns(
-    contestants: Sequence[Contestant], stopwatch: Stopwatch, waiting: Clock, clock: Clock
-) -> list[Timing]:
+def _take_turns(contestants: Sequence[Contestant], timer: Timer, clock: Clock) -> list[Timing]:
     """As many calls of a contestant in each round as there was time for in the first, so that a slow round has as much
     weight for the short calls of one as for the long calls of another."""
     found = [Timing() for _ in contestants]
@@ -104,20 +91,11 @@ def _take_turns(
         for i, (contestant, timing) in enumerate(zip(contestants, found, strict=True)):
             end = clock() + _SECONDS
             for call in range(1, calls[i] + 1):
-                _time(contestant, timing, stopwatch, waiting)
+                waited = timer.waiting()
+                seconds = timer.stopwatch(contestant.call)
+                timing.waits.append((timer.waiting() - waited) / seconds)
+                timing.stats.update(seconds / contestant.steps)
                 if of_round == 0 and clock() > end:
                     calls[i] = call
                     break
     return found
-
-
-def _time(contestant: Contestant, timing: Timing, stopwatch: Stopwatch, waiting: Clock) -> None:
-    """Time one call."""
-    try:
-        contestant.before()
-        waited = waiting()
-        seconds = stopwatch(contestant.call)
-    except Exception as error:
-        raise TurnError(contestant, error) from error
-    timing.stats.update(seconds / contestant.steps)
-    timing.waits.append((waiting() - waited) / seconds)

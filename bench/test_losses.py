@@ -5,70 +5,47 @@ What cannot be measured is skipped by name.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import NoReturn
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cells import K, Plan
-from bench.contest import Outcome
+from bench.cells import BOTH, Cell, K
+from bench.conftest import Suite
 from bench.implementations import IMPLEMENTATIONS
-from bench.results import BOTH, Cell
 from bench.timing import Step, inputs
 
 _EAGER_CALLS = 50
 _READINGS: deque[float] = deque()
 
-# of peers, of torch.compile, and of autograd where a leaf is older than the graph that is captured on another stream
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:::{peer}") for peer in ("topk", "difftopk", "liger_kernel")
-] + [
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream:UserWarning"),
-]
 
-
-@pytest.mark.benchmark(timer=lambda: time.perf_counter() / _EAGER_CALLS)
 @pytest.mark.parametrize(
-    "name", [i.name for i in IMPLEMENTATIONS.values() if i.ours] + ["F.cross_entropy"]
+    "name", [each.name for each in IMPLEMENTATIONS.values() if each.ours] + ["F.cross_entropy"]
 )
-def test_eager_call(
-    name: str, device: torch.device, seed: int, sizes: Plan, benchmark: BenchmarkFixture
-) -> None:
-    """What launching costs where there is next to nothing to compute."""
-    if device.type == "cpu":
+def test_eager_call(name: str, suite: Suite, benchmark: BenchmarkFixture) -> None:
+    """The host's time of a call: what launching costs where there is next to nothing to compute."""
+    if suite.device.type == "cpu":
         pytest.skip("on a CPU nothing is launched")
-    cell = Cell(name, sizes.n_of_batch, K, 16, "float32", BOTH)
-    step = Step(IMPLEMENTATIONS[name].make(cell.n, K, device), *inputs(cell, seed, device))
-
-    def calls() -> None:
-        for _ in range(_EAGER_CALLS):
-            step()
-        torch.cuda.synchronize()
-
-    benchmark.extra_info |= {"measures": "host time", "implementation": name}
-    benchmark.pedantic(calls, rounds=20, warmup_rounds=2)
+    cell = Cell(name, suite.plan.n_of_batch, K, 16, "float32", BOTH)
+    loss = IMPLEMENTATIONS[name].loss(cell.n, K, cell.dtype, suite.device)
+    step = Step(loss, *inputs(cell, suite.seed, suite.device))
+    benchmark.group = f"host time, {cell.task}"
+    benchmark.pedantic(step, rounds=20, iterations=_EAGER_CALLS, warmup_rounds=2)
 
 
 @pytest.mark.benchmark(timer=_READINGS.popleft)
-def test_loss(
-    cell: Cell,
-    outcome: Callable[[Cell], Outcome],
-    leave_out: Callable[[str], NoReturn],
-    benchmark: BenchmarkFixture,
-) -> None:
+def test_loss(cell: Cell, suite: Suite, benchmark: BenchmarkFixture) -> None:
     """Tells pytest-benchmark, which would measure one after the other, what was measured in turns."""
-    found = outcome(cell)
+    found = suite.outcome(cell)
     if isinstance(found, str):
-        leave_out(found)
+        suite.left_out.append(asdict(cell) | {"why": found})
+        pytest.skip(f"{cell.implementation}: {found}")
     if isinstance(found, Exception):
         raise found
-    benchmark.extra_info |= {"measures": "loss", "cell": asdict(cell), **found.said}
-    for seconds in found.times:
+    benchmark.group = str(cell.task)
+    times = found.pop("times")
+    benchmark.extra_info |= asdict(cell) | found
+    for seconds in times:
         _READINGS.extend((0.0, seconds))
-    benchmark.pedantic(lambda: None, rounds=len(found.times))
+    benchmark.pedantic(lambda: None, rounds=len(times))

@@ -1,25 +1,27 @@
-"""What is timed, and the stopwatch of a GPU."""
+"""What is timed, and how it is on a CPU and on a GPU."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from bench.results import BOTH, Cell
-from triton_topk.kernels.backend import kernels
-
-T = TypeVar("T")
+from bench.cells import FORWARD, Cell
+from bench.implementations import Loss
+from bench.machine import l2_bytes
+from bench.rounds import Contestant
+from triton_topk.check.waiting import waiting
 
 Result = tuple[Tensor, Tensor | None]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Check = Callable[[Tensor, Tensor | None], None]
+"""Raises WrongError where a loss or its gradient is wrong."""
 
-_MOST_STEPS = 64  # in one graph
-_FEWEST_STEPS = 8
-_MEBIBYTE = 2**20
+_SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
+_MOST_STEPS, _FEWEST_STEPS = 64, 8  # in one graph
 _SLEEP = 300_000  # cycles, some 150 microseconds
 
 
@@ -47,19 +49,46 @@ def inputs(cell: Cell, seed: int, device: torch.device) -> tuple[Tensor, Tensor]
     generator = torch.Generator(device).manual_seed(seed)
     scores = torch.randn(cell.batch, cell.n, generator=generator, device=device)
     labels = torch.randint(cell.n, (cell.batch,), generator=generator, device=device)
-    scores = scores.to(getattr(torch, cell.dtype)).requires_grad_(cell.work == BOTH)
-    return scores, labels
+    return scores.to(getattr(torch, cell.dtype)).requires_grad_(cell.work != FORWARD), labels
 
 
-class DeviceStopwatch:
-    """The seconds of a call on a device with a queue: from the call's place in the queue to its end.
+class HostTimer:
+    """A CPU is timed by the host's clock, short calls many at once."""
 
-    The queue sleeps first, so that the host has queued the call before the device comes to it: else the time would be
-    that of queueing, too.
-    """
+    waiting = staticmethod(waiting)
 
-    def __call__(self, call: Callable[[], object]) -> float:
+    def stopwatch(self, call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    def contestant(self, step: Step, traffic: int, check: Check, capturable: bool) -> Contestant:
+        """The step, which moves so many bytes, made ready to be timed."""
+        return _in_turn([step] * math.ceil(_SHORTEST / self.stopwatch(step)))
+
+
+class DeviceTimer:
+    """A GPU is timed by its events: a CUDA graph of steps on inputs that are not in the cache, or, where the steps
+    synchronise with the host, these without a graph."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cache = l2_bytes(device)
+        # It leaves the cache full of something else, and of nothing that has yet to be written to memory.
+        self._evict = torch.zeros(self._cache // 2, device=device).sum
+        # All graphs share one pool of memory, for none needs what another has left in it.
+        self._memory = torch.cuda.graph_pool_handle()
+
+    def waiting(self) -> float:
+        return 0.0
+
+    def stopwatch(self, call: Callable[[], object]) -> float:
+        """Seconds from the call's place in the device's queue to its end.
+
+        The queue sleeps first, so that the host has queued the call before the device comes to it: else the time would
+        be that of queueing, too.
+        """
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._evict()
         torch.cuda._sleep(_SLEEP)
         start.record()
         call()
@@ -67,50 +96,22 @@ class DeviceStopwatch:
         end.synchronize()
         return start.elapsed_time(end) / 1e3
 
-
-def number_of_inputs(traffic: int, l2_bytes: int) -> int:
-    """So many that a step finds nothing of its inputs in the cache, at least two."""
-    return min(_MOST_STEPS, max(2, -(-4 * l2_bytes // traffic)))
-
-
-def cycled(steps: list[T]) -> list[T]:
-    """The steps of a call: often enough in turn for launching the first to be next to nothing of it."""
-    return steps * -(-_FEWEST_STEPS // len(steps))
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel of the loss in a step of ours, without PyTorch's operations: launched again, to the same tensors."""
-
-    launches: list[tuple[tuple[Any, ...], dict[str, Any]]]
-
-    @classmethod
-    def of(cls, step: Step) -> Kernel:
-        """What a call of the step launches."""
-        launch = kernels()
-        run, launches = launch.run, []
-
-        def record(*args: Any, **kwargs: Any) -> None:
-            launches.append((args, kwargs))
-            run(*args, **kwargs)
-
-        launch.run = record
-        try:
-            step()
-        finally:
-            launch.run = run
-        return cls(launches)
-
-    def __call__(self) -> Result:
-        for args, kwargs in self.launches:
-            kernels().run(*args, **kwargs)
-        written = [kwargs for _, kwargs in self.launches]
-        losses, gradient = (
-            next((found[name] for found in written if found.get(name) is not None), None)
-            for name in ("losses", "gradient")
-        )
-        assert losses is not None
-        return losses, gradient
+    def contestant(self, step: Step, traffic: int, check: Check, capturable: bool) -> Contestant:
+        # So many copies of the inputs, at least two, that a step finds nothing of its own in the cache.
+        count = min(_MOST_STEPS, max(2, math.ceil(4 * self._cache / traffic)))
+        steps = [step, *(step.on_a_copy() for _ in range(count - 1))]
+        if not capturable:
+            for each in steps:
+                each()
+            return _in_turn(steps)
+        # Often enough in turn for launching the first to be next to nothing of it.
+        graph = Graph(steps * math.ceil(_FEWEST_STEPS / count), self._memory)
+        for tensor in (tensor for result in graph.results for tensor in result):
+            if tensor is not None:
+                tensor.fill_(torch.nan)  # so that a result can only be the replay's
+        graph.replay()
+        check(*graph.results[0])
+        return Contestant(graph.replay, len(graph.results))
 
 
 class Graph:
@@ -119,7 +120,7 @@ class Graph:
     A graph has addresses only: what the steps read is kept as long as it.
     """
 
-    def __init__(self, steps: Sequence[Callable[[], Result]], memory: tuple[int, int]) -> None:
+    def __init__(self, steps: Sequence[Step], memory: tuple[int, int]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -134,20 +135,10 @@ class Graph:
     def replay(self) -> None:
         self._graph.replay()
 
-    def poison(self) -> None:
-        """So that a result can only be this replay's."""
-        for result in self.results:
-            for tensor in result:
-                if tensor is not None:
-                    tensor.fill_(torch.nan)
 
+def _in_turn(steps: Sequence[Step]) -> Contestant:
+    def call() -> None:
+        for step in steps:
+            step()
 
-def flush(l2_bytes: int) -> Callable[[], object]:
-    """A function that leaves the cache full of something else, and of nothing that has yet to be written to memory."""
-    return torch.zeros(l2_bytes // 2, device="cuda").sum
-
-
-def in_mebibytes(scores: Tensor) -> Tensor:
-    """As many random numbers, in whole mebibytes: CUDA's copies of others are slower by a fifth."""
-    unit = min(_MEBIBYTE // scores.itemsize, scores.numel())
-    return scores.new_empty(-(-scores.numel() // unit) * unit).normal_()
+    return Contestant(call, len(steps))

@@ -1,13 +1,11 @@
-"""What a result should be, by the definitions of reference.py in float64, and how far off it is."""
+"""What a result should be, by the definitions in float64: a wrong answer has no speed."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from triton_topk import reference
+from bench.implementations import Definition
 
 _GRADIENT_SCORES = 2**18  # in the rows of which the gradient is checked
 _CHUNK_SCORES = 2**22  # at once
@@ -19,60 +17,39 @@ class WrongError(Exception):
     """A result that is not the loss or its gradient."""
 
 
-def losses(name: str, scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """The loss of each row, differentiable; the parameters are the defaults of the public functions."""
-    smooth = partial(reference.smooth_svm, scores, labels, k)
-    lq = partial(reference.lq_loss, scores, labels)
-    match name:
-        case "smooth_svm":
-            return smooth()
-        case "hard_svm":
-            return reference.hard_svm(scores, labels, k)
-        case "lq_loss":
-            return lq(0.7)
-        case "cross_entropy":
-            return lq(0.0)
-        case "smooth_svm_lq":
-            return (smooth() + lq(0.7)) / 2
-    raise ValueError(f"no definition of {name}")
-
-
 class Truth:
     """The mean loss of some scores, and its gradient in a sample of their rows."""
 
-    def __init__(self, name: str, scores: Tensor, labels: Tensor, k: int) -> None:
+    def __init__(self, losses: Definition, scores: Tensor, labels: Tensor, k: int) -> None:
         batch, n = scores.shape
         with torch.no_grad():
             rows = max(1, _CHUNK_SCORES // n)
             chunks = zip(scores.split(rows), labels.split(rows), strict=True)
-            total = torch.stack([losses(name, s.double(), y, k).sum() for s, y in chunks])
-        self.loss = float(total.sum() / batch)
+            total = torch.stack([losses(s.double(), y, k).sum() for s, y in chunks])
+        self.loss = total.sum() / batch
         sample = min(batch, max(1, _GRADIENT_SCORES // n))
         self.rows = torch.linspace(0, batch - 1, sample, device=scores.device).round().long()
-        own = scores.detach()[self.rows].double().requires_grad_()
-        total = losses(name, own, labels[self.rows], k).sum() / batch
-        (self.gradient,) = torch.autograd.grad(total, own)
+        sampled = scores.detach()[self.rows].double().requires_grad_()
+        mean = losses(sampled, labels[self.rows], k).sum() / batch
+        (self.gradient,) = torch.autograd.grad(mean, sampled)
 
-    def errors(self, loss: Tensor, gradient: Tensor | None) -> tuple[float, float | None]:
-        """Of the loss, or its sum, relative, and of the gradient, relative to the largest entry of a row.
-
-        Raises WrongError where either says that something else was computed.
-        """
-        found = [abs(float(loss.detach().sum()) / self.loss - 1)]
+    def check(self, loss: Tensor, gradient: Tensor | None) -> None:
+        """Raises WrongError where the loss, or the gradient beside the largest entry of its row, is off by much."""
+        _check("loss", loss.detach() / self.loss - 1)
         if gradient is not None:
-            wrong = (gradient[self.rows].double() - self.gradient).abs().amax(1)
-            # rows whose gradient is 0, as of the hard loss: relative to the largest there is
-            largest = self.gradient.abs().amax(1)
+            largest = self.gradient.abs().amax(1, keepdim=True)
+            # A row without a gradient, as of the hard loss, is compared with the largest of all rows.
             largest = torch.where(largest == 0, largest.amax(), largest)
-            found.append(float((wrong / largest).amax()))
-        for what, error in zip(("loss", "gradient"), found, strict=False):
-            if not error <= _WRONG:  # NaN too
-                raise WrongError(f"{what} off by {error:.2g}")
-        return found[0], found[1] if gradient is not None else None
+            _check("gradient", (gradient[self.rows].double() - self.gradient) / largest)
 
 
-def check_finite(loss: Tensor, gradient: Tensor | None) -> tuple[None, None]:
-    """For a loss that has no definition here, whose errors nobody knows."""
-    if not torch.isfinite(loss) or (gradient is not None and not gradient.isfinite().all()):
+def _check(what: str, errors: Tensor) -> None:
+    worst = float(errors.abs().amax())
+    if not worst <= _WRONG:  # NaN too
+        raise WrongError(f"{what} off by {worst:.2g}")
+
+
+def check_finite(loss: Tensor, gradient: Tensor | None) -> None:
+    """Checks a loss that has no definition in float64."""
+    if not all(x.isfinite().all() for x in (loss, gradient) if x is not None):
         raise WrongError("not finite")
-    return None, None

@@ -113,7 +113,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
 
     The smoke run keeps the kernels, in Triton's interpreter: what it wants to be equal is not with the eager backend.
     """
-    from bench import cells, device, rounds, smoke, test_losses, timing
+    from bench import cells, conftest, device, rounds, smoke, test_losses, timing
     from bench.sweep import __main__ as sweep
     from bench.sweep import times
     from tests.interpreter import speed_up
@@ -125,7 +125,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
     structures = [case for case in smoke.STRUCTURES if case.n < 1000] + bfloat16
     faults, compile_all, variants = smoke.faults, sweep.compile_all, sweep.variants
     for module, name, small in (
-        (cells, "GPU", plan),
+        (conftest, "GPU", plan),
         (device, "_SCORES", 2**10),
         (rounds, "TRIES", 1),
         (rounds, "_ROUNDS", 2),

@@ -169,7 +169,7 @@ WRITTEN = {  # by each step of a dry run
     "device.txt": "copies move .* TB/s",
     "smoke.txt": "float32 .* right\n(?s:.*)All structures are right",
     "tests.txt": r"\d\d\d skipped in",
-    "bench.txt": r"(?s)n = 32, k = 5,.*n = 1,000, k = 1,.*\d\d passed",
+    "bench.txt": r"(?s)n = 1,000, k = 1,.*n = 32, k = 5,.*\d\d passed",
     "run.json": "host time",
     "sweep.txt": r"smooth_svm-n1000-k5-float32 \| (?s:.*)hard_svm-n1000-k5-float32 \| ",
     "sweep.jsonl": "machine",

@@ -22,10 +22,6 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"
 
 
-def marked(text: str, steady: bool) -> str:
-    return text if steady else f"{text} ?"
-
-
 def percent(x: float) -> str:
     """Two digits."""
     return f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:#.2g} %"
@@ -36,8 +32,3 @@ def size(n_bytes: float) -> str:
         if abs(n_bytes) >= scale:
             return f"{n_bytes / scale:{'.0f' if abs(n_bytes) >= 100 * scale else '.3g'}} {unit}"
     return f"{n_bytes:.0f} B"
-
-
-def between(numbers: Iterable[int]) -> str:
-    found = sorted(set(numbers))
-    return " to ".join(f"{x:,}" for x in dict.fromkeys(found[:1] + found[-1:]))

@@ -1,0 +1,74 @@
+"""The report of a run of the benchmark suite.
+
+    pytest bench/ --benchmark-only
+    python -m bench.report
+
+Writes benchmark-DEVICE.md with its figures and, beside it, the measurements as CSV, of which it can be written again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from bench.report.figures import draw, drawings
+from bench.report.page import busy, page, readme_blocks, refreshed
+from bench.report.runs import load
+from bench.report.tables import axes, faster, headline
+
+README = Path("README.md")
+
+
+def write(file: Path, out: Path) -> list[Path]:
+    """The CSV, the page and the figures of a run."""
+    run = load(file)
+    table, text = out / f"{run.stem}.csv", out / f"{run.stem}.md"
+    run.save(table)
+    run = load(table)  # whose numbers have fewer digits
+    text.write_text(page(run))
+    figures = {out / f"{run.stem}-{name}.png": drawing for name, drawing in drawings(run).items()}
+    for figure, drawing in figures.items():
+        draw(drawing).savefig(figure, dpi=200)
+    return [table, text, *figures]
+
+
+def readme_from(out: Path, readme: Path) -> str:
+    """What the README should be, given the runs in `out`."""
+    runs = [load(file) for file in sorted(out.glob("benchmark-*.csv"))]
+    blocks = readme_blocks(runs, os.path.relpath(out, readme.parent) + "/")
+    return refreshed(readme.read_text(), blocks)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    usage = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("bench.report", description=__doc__, formatter_class=usage)
+    default = Path("build/run.json")
+    file = "a run's JSON or CSV (%(default)s, which the first command writes)"
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", default=default, help=file)
+    parser.add_argument("--out", type=Path, help="default: build/reports, with --readme reports")
+    readme = "bring README.md's tables and figures up to date with the runs in OUT"
+    parser.add_argument("--readme", action="store_true", help=readme)
+    arguments = parser.parse_args(given)
+    if not arguments.file.is_file():
+        parser.error(f"{arguments.file} does not exist; pytest bench/ --benchmark-only writes one")
+    out = arguments.out or Path("reports" if arguments.readme else "build/reports")
+    out.mkdir(parents=True, exist_ok=True)
+    written = write(arguments.file, out)
+    if arguments.readme:
+        README.write_text(readme_from(out, README))
+        written.append(README)
+    run = load(written[0])
+    console = Console(width=min(Console().width, 100), highlight=False, markup=False)
+    console.print(busy(run), end="\n\n")
+    # A part of the suite may have no headline.
+    console.print(Markdown(headline(axes(run.measured)) or faster(run.measured)))
+    console.print("Written:", *written, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

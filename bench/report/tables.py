@@ -1,0 +1,184 @@
+"""Tables of what was measured: a row for an implementation, a column for a value of what varies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import linregress
+
+from bench.cells import K
+from bench.implementations import IMPLEMENTATIONS
+from bench.report.markdown import folded, number, percent, table
+
+BASES = ("smooth_svm", "lq_loss")  # of ours, which the others are compared with
+FEWEST = 3  # points of an axis and of a fit: any two are on a line
+FIRST_K = 2  # of a fit: k = 1 is cross-entropy, without a polynomial
+_KIND = ["dtype", "work"]
+_OURS = [each.name for each in IMPLEMENTATIONS.values() if each.ours]
+_HAS_K = [each.name for each in IMPLEMENTATIONS.values() if each.has_k]
+Write = Callable[[Any], str]
+"""What a table has of a row of a run."""
+
+
+def _marked(write: Write) -> Write:
+    return lambda row: write(row) if row.steady else f"{write(row)} ?"
+
+
+milliseconds = _marked(lambda row: number(1e3 * row.seconds))
+share = _marked(lambda row: percent(row.share))
+ratio = _marked(lambda row: number(row.ratio))
+
+
+class Axis(NamedTuple):
+    variable: str  # "n", "k" or "batch"
+    fixed: str  # the other numbers
+    rows: pd.DataFrame  # of an implementation at some dtype and work more than one
+
+    def __str__(self) -> str:
+        return f"{self.variable} at {self.fixed}"
+
+
+def axes(measured: pd.DataFrame) -> list[Axis]:
+    """Along n the number of scores is the same, and the batch is that number over n, rounded."""
+    at_k = measured[measured.k == K]
+    scores = (at_k.n * at_k.batch).mode().max()
+    found = [Axis("n", f"k = {K}, {scores:,.0f} scores", at_k[at_k.batch == scores // at_k.n])]
+    for (n, batch), rows in measured.groupby(["n", "batch"]):
+        found.append(Axis("k", f"n = {n:,}, batch {batch:,}", rows))
+    for n, rows in at_k.groupby("n"):
+        found.append(Axis("batch", f"n = {n:,}, k = {K}", rows))
+    found = [axis._replace(rows=_series(axis.rows)) for axis in found]
+    return [axis for axis in found if axis.rows[axis.variable].nunique() >= FEWEST]
+
+
+def _series(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows.groupby(["implementation", *_KIND], observed=True).n.transform("size") > 1]
+
+
+def ratios(measured: pd.DataFrame) -> pd.DataFrame:
+    """Each other implementation beside ours at the same task; ours without k only beside others without."""
+    bases = measured[measured.implementation.isin(BASES)]
+    others = measured[~measured.implementation.isin(_OURS)]
+    task = ["n", "k", "batch", *_KIND]
+    others = others[["implementation", *task, "seconds", "steady"]]
+    pairs = bases.merge(others.rename(columns={"implementation": "other"}), on=task)
+    pairs["ratio"] = pairs.seconds_y / pairs.seconds_x  # under 1, the other is faster
+    pairs["steady"] = pairs.steady_x & pairs.steady_y
+    comparable = pairs.implementation.isin(_HAS_K) | ~pairs.other.isin(_HAS_K)
+    return pairs[comparable].sort_values(["implementation", "other"])
+
+
+def along(axis: Axis, headers: list[str], rows: pd.DataFrame, write: Write) -> str:
+    """What is written of rows of an axis, by implementation, or by two where the rows are pairs."""
+    names = ["implementation", "other"][: len(headers)]
+    texts = rows.assign(text=[write(row) for row in rows.itertuples()])
+    texts = texts[texts.text != ""]
+    grid = texts.pivot(index=[*_KIND, *names], columns=axis.variable, values="text")
+    return _by_kind(f"Along {axis}", headers, grid)
+
+
+def _by_kind(title: str, headers: list[str], grid: pd.DataFrame) -> str:
+    """A table of the first dtype and work, and one, folded away, of the others."""
+    columns = [f"{x:,}" if isinstance(x, int) else x for x in grid.columns]
+    lines = [(names[:2], names[2:], row) for names, *row in grid.fillna("").itertuples()]
+    first = [[*names, *row] for kind, names, row in lines if kind == lines[0][0]]
+    others = [[*names, *kind, *row] for kind, names, row in lines if kind != lines[0][0]]
+    parts = []
+    if first:
+        body = table([*headers, *columns], first, text_columns=len(headers))
+        parts.append(f"{title}, {', '.join(lines[0][0])}:\n\n{body}")
+    if others:
+        body = table([*headers, *_KIND, *columns], others, text_columns=len(headers) + 2)
+        parts.append(folded(f"{title}, the other dtypes and work", body))
+    return "\n\n".join(parts)
+
+
+def values(axes: list[Axis], variable: str, unit: str, write: Write) -> str:
+    chosen = [axis for axis in axes if axis.variable == variable]
+    return "\n\n".join(filter(None, (along(axis, [unit], axis.rows, write) for axis in chosen)))
+
+
+def compared(axes: list[Axis]) -> str:
+    found = (along(axis, ["ours", "other"], ratios(axis.rows), ratio) for axis in axes)
+    return "\n\n".join(filter(None, found))
+
+
+def faster(measured: pd.DataFrame) -> str:
+    """Where another implementation is faster than ours."""
+    pairs, lines = ratios(measured), []
+    for names, same in pairs.groupby(["implementation", "other"], observed=True):
+        lowest = same.loc[same.ratio.idxmin()]
+        k = f"k = {lowest.k}, " if names[0] in _HAS_K else ""
+        at = f"n = {lowest.n:,}, {k}batch {lowest.batch:,}, {', '.join(lowest[_KIND])}"
+        lines.append([*names, f"{(same.ratio < 1).sum()} of {len(same)}", ratio(lowest), at])
+    count = f"{(pairs.ratio < 1).sum()} of {len(pairs)}"
+    headers = ["ours", "other", "other faster in", "lowest ratio", "at"]
+    return (
+        f"The other is faster in {count} comparisons at one shape, dtype and work. A ratio is the time "
+        f"of the other over that of ours.\n\n{table(headers, lines, text_columns=5)}"
+    )
+
+
+def headline(axes: list[Axis]) -> str:
+    """Along n, of the main dtype and work: times of ours, and under each those of others over it."""
+    axis = next((axis for axis in axes if axis.variable == "n"), None)
+    if axis is None:
+        return ""
+    kind, rows = next(iter(axis.rows.groupby(_KIND, observed=True)))
+    columns, lines, pairs = sorted(rows.n.unique()), [], ratios(rows)
+    for base in (base for base in BASES if base in set(rows.implementation)):
+        found, beside = rows[rows.implementation == base], pairs[pairs.implementation == base]
+        parts = [
+            (f"**{base}, ms**", found, milliseconds),
+            ("share of copy bandwidth", found, share),
+        ]
+        parts += [(name, same, ratio) for name, same in beside.groupby("other", observed=True)]
+        for name, points, write in parts:
+            texts = {row.n: write(row) for row in points.itertuples()}
+            lines.append([name, *(texts.get(n, "") for n in columns)])
+    return (
+        f"{', '.join(kind)}, {axis.fixed}. Below each of our losses, the time of others over its own: "
+        f"under 1, the other is faster.\n\n{table(['n', *(f'{n:,}' for n in columns)], lines)}"
+    )
+
+
+def exponents(axes: list[Axis]) -> str:
+    """Slopes of logarithms: of time per row against n, and of time against k, of what is steady."""
+    fits = []
+    for axis in (axis for axis in axes if axis.variable != "batch"):
+        rows = axis.rows[axis.rows.steady].sort_values(axis.variable)
+        if axis.variable == "k":
+            rows = rows[(rows.k >= FIRST_K) & rows.implementation.isin(_HAS_K)]
+        seconds = rows.seconds / (rows.batch if axis.variable == "n" else 1)
+        points = rows.assign(x=np.log(rows[axis.variable]), y=np.log(seconds))
+        series = points.groupby([*_KIND, "implementation"], observed=True)
+        if len(points):
+            fits.append(series.apply(_slope).rename(str(axis)))
+            upper = series.apply(lambda found: _slope(found[len(found) // 2 :]))
+            fits.append(upper.rename("upper half"))
+    grid = pd.concat(fits, axis=1) if fits else pd.DataFrame()
+    return _by_kind("Exponents", [""], grid[(grid.fillna("") != "").any(axis=1)])
+
+
+def _slope(points: pd.DataFrame) -> str:
+    if len(points) < FEWEST:
+        return ""
+    line = linregress(points.x, points.y)
+    return f"{line.slope:.2f} ± {line.stderr:.2f} ({len(points)})"
+
+
+def left_out(rows: pd.DataFrame) -> str:
+    grouped = rows.groupby(["implementation", "why"], observed=True, sort=False)
+    lines = []
+    for names, same in grouped:
+        ranges = [_range(same[x]) for x in ("n", "k", "batch")]
+        lines.append([*names, str(len(same)), *ranges, ", ".join(same.dtype.unique())])
+    headers = ["implementation", "why", "cells", "n", "k", "batch", "dtypes"]
+    return table(headers, lines, text_columns=len(headers)) if lines else ""
+
+
+def _range(numbers: pd.Series) -> str:
+    return " to ".join(f"{x:,}" for x in dict.fromkeys((numbers.min(), numbers.max())))

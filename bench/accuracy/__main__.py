@@ -22,7 +22,7 @@ from bench.accuracy.figure import draw
 from bench.accuracy.points import all_points
 from bench.accuracy.report import FIGURE, page
 from bench.accuracy.run import Results, run
-from bench.reporting.markdown import table
+from bench.report.markdown import table
 
 _PACKAGES = ("torch", "triton", "mpmath")
 _DOTS_PER_INCH = 150

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bench.accuracy.errors import PARTS, Measured, Part, Worst, is_wrong
 from bench.accuracy.implementations import IMPLEMENTATIONS
 from bench.accuracy.points import GRID, Point
-from bench.reporting.markdown import table
+from bench.report.markdown import table
 
 NONE = "-"
 

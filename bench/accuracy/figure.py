@@ -23,8 +23,8 @@ from bench.accuracy.implementations import (
     SUMMATION,
     TAYLOR,
 )
+from bench.accuracy.labels import PALETTE, label_ends
 from bench.accuracy.points import CROSS_ENTROPY as CROSS_ENTROPY_POINTS
-from bench.reporting.labels import PALETTE, label_ends
 
 # Kernels are dashed.
 _BLUE, _ORANGE, _GREEN, _PINK, _BLACK, _RED, _SKY = PALETTE

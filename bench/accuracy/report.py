@@ -10,7 +10,7 @@ from bench.accuracy.errors import PARTS, is_wrong
 from bench.accuracy.points import KS, SPREADS, TAUS
 from bench.accuracy.rows import AHEAD
 from bench.accuracy.run import Results
-from bench.reporting.markdown import table
+from bench.report.markdown import table
 
 FIGURE = "accuracy.png"
 

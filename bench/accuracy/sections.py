@@ -10,7 +10,7 @@ from bench.accuracy.cells import NONE, by_implementation, cell, error, errors_ta
 from bench.accuracy.errors import PARTS, Measured, Worst, is_wrong
 from bench.accuracy.implementations import OURS
 from bench.accuracy.points import CROSS_ENTROPY, DTYPES, KS, LEADS, SPREADS, TAUS, WALKS
-from bench.reporting.markdown import folded, table
+from bench.report.markdown import folded, table
 
 _MODERATE = 100.0
 

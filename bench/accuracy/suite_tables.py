@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from bench.accuracy import suite
 from bench.accuracy.cells import NONE, error
 from bench.accuracy.suite import LqRow, SmoothRow
-from bench.reporting.markdown import folded, table
+from bench.report.markdown import folded, table
 
 _WHERE = {"eager": "eager", "triton": "kernels"}
 

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
 import torch
+from triton import knobs
 
 from bench.ahead_of_time import Case
 from bench.smoke import BF16, F16, F32, F64, faults, hard_rows
@@ -114,3 +115,12 @@ def test_a_changed_constant_is_reported_as_a_wrong_loss():
     with emulated(lambda text: text.replace(log_of_2, "0f3F317318")):
         found = list(faults(Case(1000, 1, F32), repeats=0, device="cpu"))
     assert any("losses off by" in fault for fault in found)
+
+
+def test_what_is_no_machine_code_is_kept_apart_in_tritons_cache(tmp_path):
+    """Triton 3.6 would launch it on a GPU."""
+    with knobs.cache.scope():
+        knobs.cache.dir = str(tmp_path)
+        with emulated():
+            launch.scale_(torch.ones(7), torch.tensor(2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["ptx-only"]

@@ -7,7 +7,6 @@ nothing, so that it compiles in processes of its own.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,19 +36,16 @@ class Case:
     hits: bool = False  # the top-k hits too, with a margin for each class
 
     def __str__(self) -> str:
-        parts = [self.loss, f"n{self.n}"]
-        if self.k is not None:
-            parts.append(f"k{self.k}")
-        parts.append(str(self.dtype).removeprefix("torch."))
-        if self.order is not None:
-            parts.append(f"order{self.order}")
-        if not self.gradient:
-            parts.append("forward")
-        if not self.aligned:
-            parts.append("unaligned")
-        if self.hits:
-            parts.append("hits")
-        return "-".join(parts)
+        parts = {
+            f"{self.loss}-n{self.n}": True,
+            f"k{self.k}": self.k is not None,
+            str(self.dtype).removeprefix("torch."): True,
+            f"order{self.order}": self.order is not None,
+            "forward": not self.gradient,
+            "unaligned": not self.aligned,
+            "hits": self.hits,
+        }
+        return "-".join(part for part, said in parts.items() if said)
 
     @property
     def parameters(self) -> Loss:
@@ -79,7 +75,7 @@ def compile_case(case: Case, architecture: str) -> dict[str, Any]:
         if is_nvidia(architecture)
         else GPUTarget("hip", architecture, 64)
     )
-    compiled = [x.compiled for x in compile_only(case, _config(case, architecture), target)]
+    compiled = compile_only(case, _config(case, architecture), target)
     return dict(zip(names(case, architecture), compiled, strict=True))
 
 
@@ -108,30 +104,21 @@ class Driver:
         return 0
 
 
-@dataclass(frozen=True)
-class Launch:
-    compiled: Any  # Triton's
-    arguments: dict[str, Any]  # by name
-    programs: int
-
-
 class Recorder:
     """Stands for a kernel in the launch code: compiles, keeps the results, launches nothing."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
-        self.launches: list[Launch] = []
+        self.compiled: list[Any] = []  # Triton's, one for each launch
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
         return partial(self.run, grid=grid)
 
     def run(self, *args: Any, grid: tuple[int, ...], **kwargs: Any) -> None:
-        compiled = self.kernel.run(*args, grid=grid, warmup=True, **kwargs)
-        arguments = dict(zip(self.kernel.arg_names, args, strict=False))
-        self.launches.append(Launch(compiled, arguments, math.prod(grid)))
+        self.compiled.append(self.kernel.run(*args, grid=grid, warmup=True, **kwargs))
 
 
-def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[Launch]:
+def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[Any]:
     """Compile what the launch code would launch."""
     kernel = launch.loss_kernel
     recorder = Recorder(kernel)
@@ -156,4 +143,4 @@ def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[La
         )
     finally:
         launch.loss_kernel = kernel
-    return recorder.launches
+    return recorder.compiled

@@ -10,8 +10,7 @@ from bench.ahead_of_time import names
 from bench.ledger.__main__ import main
 from bench.ledger.cases import JOBS, KNOWN_TO_SPILL
 from bench.ledger.facts import of_disassembly
-from bench.ledger.file import REGENERATE, Ledger, load, save, worse
-from bench.ledger.page import PAGE, render
+from bench.ledger.file import PAGE, REGENERATE, Ledger, load, render, save, worse
 
 LEDGER = load()
 NAME = "sm_90-smooth_svm-n1000-k5-float32"

@@ -1,1 +1,1 @@
-"""How far each implementation is from 60-digit truth, and where it breaks: the command behind reports/accuracy.md."""
+"""reports/accuracy.md: how far each implementation is from truth of 60 digits, and where it breaks."""

@@ -18,41 +18,21 @@ from pathlib import Path
 import rich
 from pytest_benchmark.utils import get_commit_info
 
-from bench.accuracy.figure import draw
+from bench.accuracy.measuring import Results, run
+from bench.accuracy.page import FIGURE, draw, page
 from bench.accuracy.points import all_points
-from bench.accuracy.report import FIGURE, page
-from bench.accuracy.run import Results, run
-from bench.report.markdown import table
-
-_PACKAGES = ("torch", "triton", "mpmath")
-_DOTS_PER_INCH = 150
 
 
 def provenance(results: Results) -> str:
     commit = get_commit_info()
-    versions = {p: _version(p) for p in _PACKAGES}
-    rows = [
-        ["command", "`python -m bench.accuracy`"],
-        [
-            "versions",
-            ", ".join(
-                f"{p} {v}" for p, v in {"python": platform.python_version(), **versions}.items()
-            ),
-        ],
-        ["processor", platform.machine()],
-        ["commit", f"{commit['id'][:10]}{' with changes' if commit['dirty'] else ''}"],
-        ["date", datetime.datetime.now(datetime.UTC).date().isoformat()],
-        ["seed", str(results.seed)],
-        ["points", f"{len(all_points())}, and the adversarial suite"],
-    ]
-    return table(["", ""], rows, text_columns=2)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    installed = {x.name: x.version for x in importlib.metadata.distributions()}
+    versions = [f"{x} {installed.get(x, 'not installed')}" for x in ("torch", "triton", "mpmath")]
+    changed = " with changes" if commit["dirty"] else ""
+    return (
+        f"`python -m bench.accuracy --seed {results.seed}`: commit {commit['id'][:10]}{changed}, "
+        f"{datetime.date.today()}, Python {platform.python_version()}, {', '.join(versions)}, "
+        f"{platform.machine()}; {len(all_points())} points and the adversarial rows of the tests."
+    )
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -66,7 +46,7 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     # first of all, for what follows changes the reports of the commit
     text = page(results, provenance(results))
-    draw(results.measured).savefig(arguments.out / FIGURE, dpi=_DOTS_PER_INCH)
+    draw(results.measured).savefig(arguments.out / FIGURE, dpi=150)
     report = arguments.out / "accuracy.md"
     report.write_text(text)
     rich.print(f"Written: {report}")

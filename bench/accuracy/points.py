@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 KS = (1, 2, 5, 10, 16, 20, 50)
 TAUS = (1e-3, 0.1, 1.0, 10.0, 100.0)
@@ -25,12 +27,7 @@ class Point:
     lead: float | None = None  # of the label, above where the hard loss becomes 0
 
     def __str__(self) -> str:
-        words = [
-            f"k = {self.k}",
-            f"tau = {self.tau:g}",
-            f"n = {self.n:,}",
-            f"spread {self.spread:g}",
-        ]
+        words = [f"k = {self.k}, tau = {self.tau:g}, n = {self.n:,}, spread {self.spread:g}"]
         words += [f"margin {self.margin:g}"] if self.margin != 1 else []
         words += [f"gap {self.gap:g}"] if self.gap is not None else []
         words += [f"lead {self.lead:g}"] if self.lead is not None else []
@@ -45,77 +42,48 @@ class Point:
 BASE = Point()
 
 
-@dataclass(frozen=True)
-class Walk:
-    """Points that go away from BASE in one direction."""
-
-    name: str
-    values: tuple[str, ...]
-    points: tuple[Point, ...]
+def _walk(name: str, values: Iterable[Any]) -> dict[str, Point]:
+    return {
+        f"{x:,}" if isinstance(x, int) else f"{x:g}": replace(BASE, **{name: x}) for x in values
+    }
 
 
-def _walk(name: str, points: dict[str, Point]) -> Walk:
-    return Walk(name, tuple(points), tuple(points.values()))
+def _unit(values: Iterable[float]) -> dict[str, Point]:
+    return {f"{x:g}": replace(BASE, tau=x, spread=x, margin=x) for x in values}
 
 
-def _in_units_of(x: float) -> Point:
-    return replace(BASE, tau=x, spread=x, margin=x)
+# Each goes away from BASE in one direction.
+WALKS = {
+    "spread up": _walk("spread", (10.0, 100.0, 1e3, 1e4, 1e6, 1e10, 1e20, 1e30)),
+    "spread down": _walk("spread", (0.1, 0.01, 1e-4, 0.0)),
+    "tau up": _walk("tau", (10.0, 100.0, 1e4, 1e6, 1e10, 1e30, 1e37)),
+    "tau down": _walk("tau", (0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-10, 1e-30, 1e-37)),
+    "unit up": _unit((1e3, 1e10, 1e30, 1e36, 1e37)),
+    "unit down": _unit((1e-3, 1e-10, 1e-30, 1e-36, 1e-37)),
+    "n up": _walk("n", (10_000, 30_000)),
+    "n down": _walk("n", (100, 10, 7, 6)),
+    "k up": _walk("k", (10, 16, 20, 50, 100, 200)),
+    "k down": _walk("k", (2, 1)),
+    "gap up": _walk("gap", (1.0, 10.0, 30.0, 34.0, 35.0, 40.0, 60.0, 100.0)),
+    "precision down": {x: replace(BASE, dtype=x) for x in ("float16", "bfloat16")},
+}
 
-
-WALKS = (
-    _walk(
-        "spread up",
-        {f"{x:g}": replace(BASE, spread=x) for x in (10.0, 100.0, 1e3, 1e4, 1e6, 1e10, 1e20, 1e30)},
-    ),
-    _walk("spread down", {f"{x:g}": replace(BASE, spread=x) for x in (0.1, 0.01, 1e-4, 0.0)}),
-    _walk(
-        "tau up",
-        {f"{x:g}": replace(BASE, tau=x) for x in (10.0, 100.0, 1e4, 1e6, 1e10, 1e30, 1e37, 3e37)},
-    ),
-    _walk(
-        "tau down",
-        {
-            f"{x:g}": replace(BASE, tau=x)
-            for x in (0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-10, 1e-30, 1e-37, 1e-38, 1e-39)
-        },
-    ),
-    _walk("unit up", {f"{x:g}": _in_units_of(x) for x in (1e3, 1e10, 1e30, 1e36, 1e37, 3e37)}),
-    _walk(
-        "unit down",
-        {
-            f"{x:g}": _in_units_of(x)
-            for x in (1e-3, 1e-10, 1e-30, 1e-36, 1e-37, 1e-38, 1e-39, 1e-40, 1e-42)
-        },
-    ),
-    _walk("n up", {f"{x:,}": replace(BASE, n=x) for x in (10_000, 30_000)}),
-    _walk("n down", {f"{x}": replace(BASE, n=x) for x in (100, 10, 7, 6)}),
-    _walk("k up", {f"{x}": replace(BASE, k=x) for x in (10, 16, 20, 50, 100, 200)}),
-    _walk("k down", {f"{x}": replace(BASE, k=x) for x in (2, 1)}),
-    _walk(
-        "gap up",
-        {f"{x:g}": replace(BASE, gap=x) for x in (1.0, 10.0, 30.0, 34.0, 35.0, 40.0, 60.0, 100.0)},
-    ),
-    _walk("precision down", {x: replace(BASE, dtype=x) for x in ("float16", "bfloat16")}),
-)
-
-_LENGTHS = {k: (k + 1, 100, 1000) for k in KS}
 GRID = tuple(
     Point(k, tau, n, spread, dtype)
     for k, tau, spread, dtype in product(KS, TAUS, SPREADS, DTYPES)
-    for n in _LENGTHS[k]
-    # All of it at k = 5 in float32; elsewhere only n = 100, or only tau = 1, or both.
+    for n in (k + 1, 100, 1000)
+    # All of it at k = 5 in float32; at other k only n = 100, or only tau = 1, or both.
     if (k == 5) + (tau == 1) + (n == 100) >= (1 if dtype == "float32" else 2)
     if dtype == "float32" or n == 100
 )
 
-LEADS = (-1000.0, -100.0, -10.0, 0.0, 1.0, 10.0, 17.0, 30.0, 60.0, 85.0)
 CROSS_ENTROPY = tuple(
-    Point(1, 1.0, n, 1.0, dtype, margin=0.0, lead=lead)
-    for n, lead, dtype in product((2, 100, 1000), LEADS, DTYPES)
-    if n == 1000 or dtype == "float32"
+    replace(BASE, k=1, margin=0.0, lead=lead, dtype=dtype)
+    for lead in (-1000.0, -100.0, -10.0, 0.0, 1.0, 10.0, 17.0, 30.0, 60.0, 85.0)
+    for dtype in DTYPES
 )
 
 
 def all_points() -> list[Point]:
-    walked = [point for walk in WALKS for point in walk.points]
+    walked = [point for walk in WALKS.values() for point in walk.values()]
     return list(dict.fromkeys([BASE, *GRID, *walked, *CROSS_ENTROPY]))

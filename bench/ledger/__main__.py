@@ -17,8 +17,7 @@ from pathlib import Path
 import rich
 from rich.progress import track
 
-from bench.ledger.file import PATH, Ledger, differences, load, save, worse
-from bench.ledger.page import PAGE, render
+from bench.ledger.file import PAGE, PATH, Ledger, differences, load, render, save, worse
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -1,38 +1,143 @@
-"""Break the kernels one line at a time and see which test notices.
+"""Break the kernels and the eager backend by one small edit at a time, and see whether a test notices.
 
-python -m tests.mutation
+python -m tests.mutation --number 60 --seed 0
 
-Runs the tests in Triton's interpreter on a copy of the package for each mutant, two at a time, until the first fails:
-those that are run by default, then all.
+The edits are a random sample of all that edits.py knows.  Each is made in a copy of the package and tried by the tests
+in Triton's interpreter, or by those of the losses and the contract, until the first fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.mutation.mutants import MUTANTS
-from tests.mutation.page import render, row
-from tests.mutation.trial import check_clean, outcome
+from tests.mutation.edits import Edit, edits
 
 _PAGE = Path("reports/mutants.md")
+_NEEDED = ("triton_topk", "tests", "bench", "pyproject.toml")
+_LIMIT = 1200  # seconds: an edit may have made a loop endless
+_KERNELS, _EAGER = Path("triton_topk/kernels"), Path("triton_topk/eager")
+_NOT_COMPUTED = ("config.py", "launch.py")  # what it costs is edited there, not what comes of it
+_INTERPRETED = "tests/interpreted"
+_TESTS = {  # those that take a second each, then the others
+    _KERNELS: (
+        [f"{_INTERPRETED}/test_{name}.py" for name in ("losses", "launch", "margins_and_hits")],
+        [f"{_INTERPRETED}/test_{name}.py" for name in ("kernels", "parts", "derivatives")],
+    ),
+    _EAGER: (
+        [f"tests/test_{name}.py" for name in ("reference", "lq", "hard_svm", "joint")],
+        ["tests/contract", "tests/fuzz/test_any_call.py"],
+    ),
+}
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--number", type=int, default=60, help="of edits (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", action="store_true", help=f"write {_PAGE}, too")
-    write_page = parser.parse_args().page
-    check_clean()
+    arguments = parser.parse_args(given)
+    sample = sampled(arguments.number, arguments.seed)
+    for folder in _TESTS:
+        if failed := first_failure(folder, None):
+            parser.error(f"without any edit {failed} fails")
     outcomes = []
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for mutant, found in zip(MUTANTS, pool.map(outcome, MUTANTS), strict=True):
-            outcomes.append((mutant, found))
-            print(row(mutant, found), flush=True)  # noqa: T201
-    if write_page:
-        _PAGE.write_text(render(outcomes))
+    with ThreadPoolExecutor(arguments.processes) as pool:
+        for edit, failed in zip(sample, pool.map(_tried, sample), strict=True):
+            outcomes.append((edit, failed))
+            print(_row(edit, failed), flush=True)  # noqa: T201
+            if arguments.page:  # as they come: a run takes an hour
+                _PAGE.write_text(page(outcomes, arguments.seed))
+
+
+def sampled(number: int, seed: int) -> list[Edit]:
+    files = [
+        file
+        for folder in _TESTS
+        for file in sorted(folder.glob("*.py"))
+        if file.name not in _NOT_COMPUTED
+    ]
+    return random.Random(seed).sample([edit for file in files for edit in edits(file)], number)
+
+
+def _tried(edit: Edit) -> str | None:
+    return first_failure(edit.file.parent, edit)
+
+
+def first_failure(folder: Path, edit: Edit | None) -> str | None:
+    """The first test of a folder that fails on a copy of the package with this edit."""
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        for needed in _NEEDED:
+            copy = shutil.copytree if Path(needed).is_dir() else shutil.copy
+            copy(needed, root / needed)
+        if edit is not None:
+            edit.apply(root)
+        return next(filter(None, (_run(root, tests) for tests in _TESTS[folder])), None)
+
+
+def _run(root: Path, tests: Sequence[str]) -> str | None:
+    interpret = {"TRITON_INTERPRET": "1"} if tests[0].startswith(_INTERPRETED) else {}
+    options = ["-n0", "-x", "-q", "-rfE", "-p", "no:cacheprovider"]
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            env=os.environ | interpret | {"PYTHONPATH": str(root)},
+            cwd=root,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return "a test without end"
+    if finished.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", finished.stdout, re.MULTILINE)
+    if finished.returncode < 0 or found is None:
+        return "a crash"
+    return found[1]
+
+
+def page(outcomes: Sequence[tuple[Edit, str | None]], seed: int) -> str:
+    caught = sum(failed is not None for _, failed in outcomes)
+    return "\n".join(
+        [
+            "# Mutants",
+            "",
+            "`python -m tests.mutation --page` breaks the kernels and the eager backend by one small edit at a time.",
+            "",
+            f"Of {len(outcomes)} random edits (seed {seed}) tests notice {caught}, {caught / len(outcomes):.0%}.",
+            "",
+            "| place | code | edited | noticed by |",
+            "|---|---|---|---|",
+            *(_row(edit, failed) for edit, failed in sorted(outcomes, key=_survivors_first)),
+            "",
+        ]
+    )
+
+
+def _survivors_first(outcome: tuple[Edit, str | None]) -> tuple[bool, str, int]:
+    edit, failed = outcome
+    return failed is not None, str(edit.file), edit.line
+
+
+def _row(edit: Edit, failed: str | None) -> str:
+    code = (f"`{text}`".replace("|", "\\|") for text in (edit.before, edit.after))
+    place = f"{edit.file.relative_to('triton_topk')}:{edit.line}"
+    return f"| {' | '.join([place, *code, failed or '**survives**'])} |"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
@@ -14,7 +14,7 @@ from bench.ahead_of_time import is_nvidia
 from bench.ledger.cases import KNOWN_TO_SPILL, TESTED
 from bench.ledger.facts import Facts
 from bench.ledger.file import load, wide_accesses, worse
-from bench.ledger.pool import compiling
+from bench.ledger.pool import compile_all
 
 LEDGER = load()
 # Of each loss, of each way through the kernel and of each vendor one.
@@ -39,24 +39,20 @@ def sometimes(names: Iterable[str]) -> list[pytest.ParameterSet]:
 
 
 @pytest.fixture(scope="module")
-def compiled(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Facts]]:
-    """What comes of a launch, its case compiled once, with all others of this run, in processes of their own."""
+def compiled(request: pytest.FixtureRequest) -> dict[str, Facts]:
+    """What comes of each launch, compiled with all others of this run, in processes of their own."""
     names = {
         item.callspec.params["name"]
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    with compiling({TESTED[name] for name in names}) as found:
-
-        def result(name: str) -> Facts:
-            return found[TESTED[name]].result()[name]
-
-        yield result
+    found = compile_all({TESTED[name] for name in names})
+    return {name: facts for launches in found for name, facts in launches.items()}
 
 
 @pytest.mark.parametrize("name", sometimes(TESTED.keys() - KNOWN_TO_SPILL))
 def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
-    facts, (case, architecture) = compiled(name), TESTED[name]
+    facts, (case, architecture) = compiled[name], TESTED[name]
     assert facts["spills"] == facts["stack bytes"] == 0
     if is_nvidia(architecture) and case.aligned and case.n * case.dtype.itemsize % 16 == 0:
         wide = wide_accesses(facts)
@@ -69,5 +65,5 @@ def test_nothing_is_spilled_and_aligned_rows_move_in_128_bits(name, compiled):
 )
 @pytest.mark.parametrize("name", sometimes(TESTED))
 def test_no_worse_than_the_ledger_says(name, compiled):
-    found = worse(name, LEDGER.kernels[name], compiled(name))
+    found = worse(name, LEDGER.kernels[name], compiled[name])
     assert not found, "\n".join(found)

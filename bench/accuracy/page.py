@@ -86,7 +86,7 @@ def page(results: Results, provenance: str) -> str:
     ratios = float32[(float32["k"] == 5) & (float32["n"] > 6)]
     moderate = grid[grid["ratio"] <= _MODERATE]
     moderate32 = moderate[moderate["dtype"] == "float32"]
-    leads = measured[measured["point"].isin(set(CROSS_ENTROPY))]
+    ahead = measured[measured["point"].isin(set(CROSS_ENTROPY))]
     chapters = {
         "In short": [
             "The largest errors over the grid in float32, and at how many points they are wrong:",
@@ -111,10 +111,10 @@ def page(results: Results, provenance: str) -> str:
         "Where each breaks": [_BREAKS, *_where_each_breaks(measured)],
         "Cross-entropy": [
             _CROSS_ENTROPY,
-            _by(leads[leads["dtype"] == "float32"].assign(part="either"), "lead"),
+            _by(ahead[ahead["dtype"] == "float32"].assign(part="either"), "lead"),
             _WHY_CROSS_ENTROPY,
             "The first lead at which one of them is wrong:",
-            _by(leads, "dtype", _first_lead),
+            _by(ahead, "dtype", _first_lead),
         ],
     }
     written = ["\n\n".join([f"## {title}", *parts]) for title, parts in chapters.items()]

@@ -63,11 +63,13 @@ def _compile() -> Ledger:
     os.environ.pop("TRITON_INTERPRET", None)  # before Triton is imported
     import triton
 
+    from bench.ahead_of_time import names
     from bench.ledger.cases import JOBS
-    from bench.ledger.pool import compiling
+    from bench.ledger.pool import compile_all
 
-    with compiling(JOBS) as compiled:
-        kernels = {x: facts for job in track(JOBS) for x, facts in compiled[job].result().items()}
+    compiled = track(compile_all(JOBS), total=len(JOBS))
+    found = {name: facts for launches in compiled for name, facts in launches.items()}
+    kernels = {name: found[name] for job in JOBS for name in names(*job)}
     return Ledger(triton.__version__, kernels)
 
 

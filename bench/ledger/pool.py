@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,11 @@ def processes(number: int = 2) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def compiling(
-    jobs: Iterable[tuple[Case, str]],
-) -> Iterator[dict[tuple[Case, str], Future[dict[str, Facts]]]]:
-    """The facts of each launch of (case, architecture), by name, as they come."""
+def compile_all(jobs: Iterable[tuple[Case, str]]) -> Iterator[dict[str, Facts]]:
+    """The facts of the launches of each (case, architecture), by name; what takes longest comes first."""
+    in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
     with processes() as pool:
-        # what takes longest first
-        in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
-        yield {job: pool.submit(_compile, *job) for job in in_order}
+        yield from pool.map(_compile, *zip(*in_order, strict=True))
 
 
 def _compile_for_real() -> None:

@@ -1,4 +1,4 @@
-"""What is measured: implementations at work on scores of some shapes and types, smaller on a CPU than on a GPU."""
+"""A plan says which implementations are measured, and on scores of which shapes and types."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Cell:
 
     @property
     def traffic(self) -> int:
-        """Bytes that must move: the scores are read once, the gradient is written once."""
+        """These bytes must move: the scores are read once, the gradient is written once."""
         return self.batch * self.n * SIZES[self.dtype] * (2 if self.work == BOTH else 1)
 
     @property
     def task(self) -> Cell:
-        """What all implementations are given, one after the other in the same rounds."""
+        """All implementations of a task take turns in the same rounds."""
         return replace(self, implementation="")
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Plan:
     every_dtype: bool = False  # along k and the batch, not along n alone
 
     def cells(self, dtypes: tuple[str, ...]) -> Iterator[Cell]:
-        """Forward alone is measured along n, ours without k only where k is not what varies."""
+        """Forward alone is measured along n only, ours without k only where k does not vary."""
         along_n = [(n, K, self.scores // n) for n in self.n]
         along_k = [(n, k, self.scores // n) for n in self.n_of_k for k in self.k]
         along_batch = [(self.n_of_batch, K, batch) for batch in self.batch]

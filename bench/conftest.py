@@ -1,4 +1,4 @@
-"""What pytest-benchmark is told about this suite: what to measure, on what, and what goes into its JSON."""
+"""These hooks tell pytest-benchmark what to measure, on what, and what goes into its JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.precompile import precompile
 
 
 class Suite:
-    """What is measured in a session, and what came of it."""
+    """A suite holds what is measured in a session, and what came of it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,7 +29,7 @@ class Suite:
         self._outcomes: dict[Cell, Outcome] = {}
 
     def outcome(self, cell: Cell) -> Outcome:
-        """What came of a cell; the first call for a task has all selected cells of it measured."""
+        """The first call for a task has all selected cells of it measured."""
         if not self._outcomes and self.device.type == "cuda":
             precompile(self.selected)
         if cell not in self._outcomes:

@@ -1,4 +1,4 @@
-"""The implementations of one task: each is compared with truth, for a wrong answer has no speed, then all are timed."""
+"""Each implementation of a task is compared with truth, for a wrong answer has no speed; then all are timed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MEBIBYTE = 2**20
 
 
 Outcome = dict[str, Any] | str | Exception
-"""What was measured: times (seconds of each call), share, steady, extra_memory.  A str says why a cell was left out, an
-exception is how it failed."""
+"""A dict has what was measured: times (seconds of each call), share, steady, extra_memory.  A str says why a cell was
+left out, an exception is how it failed."""
 
 
 def hold(cells: Sequence[Cell], seed: int, device: torch.device) -> dict[Cell, Outcome]:
-    """Measure cells of one task, and say what came of each."""
+    """The function measures cells of one task, and says what came of each."""
     timer = DeviceTimer(device) if device.type == "cuda" else HostTimer()
     outcomes: dict[Cell, Outcome] = {}
     ready: dict[Cell, tuple[Contestant, int | None]] = {}

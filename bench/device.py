@@ -21,7 +21,7 @@ def _powers(out, first, BLOCK: tl.constexpr):
 
 
 def wrong_powers() -> list[int]:
-    """Whole numbers of which exp2 is not exact, among those with a normal power."""
+    """exp2 is not exact for these whole numbers, among those with a normal power."""
     first, count = -126, 254
     out = torch.empty(256, device="cuda")
     _powers[(1,)](out, first, BLOCK=256)
@@ -30,7 +30,7 @@ def wrong_powers() -> list[int]:
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second, read and written."""
+    """A copy reads and writes so many bytes a second."""
     x = torch.randn(_SCORES, device="cuda")
     y = torch.empty_like(x)
     timer = DeviceTimer(x.device)

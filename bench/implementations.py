@@ -1,4 +1,4 @@
-"""The registry of what is measured: our losses, the references, cross-entropy, and peers where they are installed."""
+"""The registry has our losses, the references, cross-entropy, and peers where they are installed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import triton_topk
 from triton_topk import reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""The mean loss of scores (N, C) and labels (N,)."""
+"""It returns the mean loss of scores (N, C) and labels (N,)."""
 Make = Callable[[int, int, torch.device], Loss]
-"""The loss for a number of classes, k and a device."""
+"""It returns the loss for a number of classes, k and a device."""
 Definition = Callable[[Tensor, Tensor, int], Tensor]
-"""The loss of each row of scores, for labels and k, differentiable."""
+"""It returns the loss of each row of scores, for labels and k, differentiable."""
 
 _FLOAT32 = ("float32",)
 _DIFFTOPK_SORTS = 16
@@ -42,7 +42,7 @@ class Implementation:
     capturable: bool = True  # in a CUDA graph: no synchronisation with the host
 
     def loss(self, n: int, k: int, dtype: str, device: torch.device) -> Loss:
-        """The loss for such scores; Unavailable where something speaks against measuring it."""
+        """Unavailable is raised where something speaks against measuring the loss of such scores."""
         if n > self.max_classes:
             raise Unavailable(f"takes too long beyond {self.max_classes} classes")
         if self.dtypes is not None and dtype not in self.dtypes:
@@ -99,7 +99,7 @@ def _liger(n: int, k: int, device: torch.device) -> Loss:
 
 
 def _difftopk(n: int, k: int, device: torch.device) -> Loss:
-    """The authors' setting for ImageNet: the largest scores are sorted, not all of them."""
+    """The setting is the authors' for ImageNet: the largest scores are sorted, not all of them."""
     _require("difftopk", "pip install difftopk diffsort")
     from difftopk import TopKCrossEntropyLoss
 

@@ -1,4 +1,4 @@
-"""What a run ran on, and how busy that was with other things, as its results say it."""
+"""The results of a run say what it ran on, and how busy that was with other things."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COUNTED = slice(8)  # what follows is counted in these already
 
 
 def describe(device: torch.device, cpu: str) -> dict[str, Any]:
-    """name, kind, driver and l2_bytes (of a GPU), threads and versions."""
+    """The keys are name, kind, driver and l2_bytes (of a GPU), threads and versions."""
     on_gpu = device.type == "cuda"
     versions = {"python": platform.python_version(), "triton_topk": triton_topk.__version__}
     versions["torch"] = torch.__version__
@@ -43,7 +43,7 @@ def _runtime() -> str:
 
 
 def commit() -> str:
-    """The commit that is measured; TRITON_TOPK_COMMIT says it where a copy lacks its history."""
+    """TRITON_TOPK_COMMIT says which commit is measured where a copy lacks its history."""
     return os.environ.get("TRITON_TOPK_COMMIT") or str(get_commit_info()["id"])
 
 
@@ -52,14 +52,14 @@ def l2_bytes(device: torch.device) -> int:
 
 
 class Load:
-    """The load average that the machine had before, and what all other processes have used since."""
+    """A load is the average before a run, and what all other processes have used since."""
 
     def __init__(self) -> None:
         self.before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self._start = _seconds()
 
     def others(self) -> float | None:
-        """Their share of the time of all CPUs; None where the system does not say."""
+        """The result is their share of the time of all CPUs; None where the system does not say."""
         if self._start is None:
             return None
         total, busy, ours = (
@@ -69,7 +69,7 @@ class Load:
 
 
 def _seconds() -> tuple[float, float, float] | None:
-    """Seconds of all CPUs: in all, busy, and used by this process and those of its children that have ended."""
+    """The seconds of all CPUs are: in all, busy, and used by this process and those of its children that have ended."""
     if not _STAT.exists():
         return None
     hertz = os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The memory that a step needs beside its scores and their gradient."""
+"""A step needs memory beside its scores and their gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.timing import Step
 
 
 def extra_memory(step: Step, device: torch.device) -> int:
-    """Bytes at the peak."""
+    """So many bytes are allocated at the peak."""
     peak = _peak_on_gpu(step) if device.type == "cuda" else _peak_on_cpu(step)
     return max(0, peak - step.scores.nbytes * step.scores.requires_grad)
 

@@ -25,10 +25,10 @@ Clock = Callable[[], float]
 
 class Timer(Protocol):
     def stopwatch(self, call: Callable[[], object]) -> float:
-        """The seconds of a call."""
+        """The call takes so many seconds."""
 
     def waiting(self) -> float:
-        """The seconds that the process has waited for a CPU."""
+        """The process has waited so many seconds for a CPU."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Timing:
 
     @property
     def steady(self) -> bool:
-        """What is not was measured while the machine was busy with something else."""
+        """A timing is unsteady if the machine was busy with something else."""
         return (
             self.stats.iqr <= MOST_SPREAD * self.stats.median
             and self.share <= MOST_SHARE
@@ -62,7 +62,7 @@ def measure(
     timer: Timer,
     clock: Clock = time.perf_counter,
 ) -> list[Timing]:
-    """The steadiest of up to TRIES tries.
+    """The steadiest of up to TRIES tries is returned.
 
     A step moves `traffic` times the bytes of the copy.  The clock tells when patience is at an end.
     """
@@ -80,7 +80,7 @@ def measure(
 
 
 def _take_turns(contestants: Sequence[Contestant], timer: Timer, clock: Clock) -> list[Timing]:
-    """As many calls of a contestant in each round as there was time for in the first, so that a slow round has as much
+    """A contestant makes as many calls in each round as there was time for in the first: a slow round has as much
     weight for the short calls of one as for the long calls of another."""
     found = [Timing() for _ in contestants]
     calls = [_MOST_CALLS] * len(found)

@@ -1,9 +1,9 @@
-"""Each structure of kernel on rows that are hard for it, compiled, against the eager backend in float64.
+"""Each structure of kernel, compiled, is compared with the eager backend in float64 on rows that are hard for it.
 
     python -m bench.smoke
 
-Outputs hold NaN before.  Where there is a gradient these are checked, too: the same bits in many runs and for a row
-alone, and equal gradients of equal scores.  A line for each; the exit code is 1 if one is wrong.
+Outputs hold NaN before.  A gradient must also have the same bits in many runs and for a row alone, and equal scores
+must have equal ones.  Each structure has a line; the exit code is 1 if one is wrong.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def hard_rows(n: int, k: int) -> tuple[Tensor, Tensor]:
 def outputs(
     run: Callable[..., None], case: Case, scores: Tensor, labels: Tensor, device: str
 ) -> dict[str, Tensor]:
-    """Losses, gradient and hits."""
+    """The backend writes losses, gradient and hits."""
     n_rows, n = scores.shape
     kind = {"device": device, "dtype": accumulation_dtype(scores.dtype)}
     found = {"losses": torch.full((n_rows,), math.nan, **kind)}
@@ -142,7 +142,7 @@ def _errors(case: Case, found: dict[str, Tensor], truth: dict[str, Tensor]) -> I
 
 
 def _differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether any bit does."""
+    """The result says whether any bit does."""
     pairs = ((one[name].contiguous(), other[name].contiguous()) for name in one)
     return any(not torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in pairs)
 

@@ -1,4 +1,4 @@
-"""The benchmark: `pytest bench/ --benchmark-only` writes build/run.json for `python -m bench.report`.
+"""`pytest bench/ --benchmark-only` measures, and writes build/run.json for `python -m bench.report`.
 
 What cannot be measured is skipped by name.
 """
@@ -24,7 +24,7 @@ _READINGS: deque[float] = deque()
     "name", [each.name for each in IMPLEMENTATIONS.values() if each.ours] + ["F.cross_entropy"]
 )
 def test_eager_call(name: str, suite: Suite, benchmark: BenchmarkFixture) -> None:
-    """The host's time of a call: what launching costs where there is next to nothing to compute."""
+    """The host's time of a call is what launching costs where there is next to nothing to compute."""
     if suite.device.type == "cpu":
         pytest.skip("on a CPU nothing is launched")
     cell = Cell(name, suite.plan.n_of_batch, K, 16, "float32", BOTH)
@@ -36,7 +36,7 @@ def test_eager_call(name: str, suite: Suite, benchmark: BenchmarkFixture) -> Non
 
 @pytest.mark.benchmark(timer=_READINGS.popleft)
 def test_loss(cell: Cell, suite: Suite, benchmark: BenchmarkFixture) -> None:
-    """Tells pytest-benchmark, which would measure one after the other, what was measured in turns."""
+    """pytest-benchmark, which would measure one after the other, is told what was measured in turns."""
     found = suite.outcome(cell)
     if isinstance(found, str):
         suite.left_out.append(asdict(cell) | {"why": found})

@@ -1,4 +1,4 @@
-"""What is timed, and how it is on a CPU and on a GPU."""
+"""A step is what is timed; one timer is for a CPU, the other for a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from triton_topk.check.waiting import waiting
 
 Result = tuple[Tensor, Tensor | None]
 Check = Callable[[Tensor, Tensor | None], None]
-"""Raises WrongError where a loss or its gradient is wrong."""
+"""It raises WrongError where a loss or its gradient is wrong."""
 
 _SHORTEST = 1e-3  # seconds of a call on a CPU, beside which those of the clock are nothing
 _MOST_STEPS, _FEWEST_STEPS = 64, 8  # in one graph
@@ -27,7 +27,7 @@ _SLEEP = 300_000  # cycles, some 150 microseconds
 
 @dataclass(frozen=True)
 class Step:
-    """One measured piece of work on inputs of its own."""
+    """A step is one measured piece of work on inputs of its own."""
 
     loss: Loss
     scores: Tensor
@@ -40,7 +40,7 @@ class Step:
         return value, torch.autograd.grad(value, self.scores)[0]
 
     def on_a_copy(self) -> Step:
-        """The same scores in other memory."""
+        """The copy has the same scores in other memory."""
         copy = self.scores.detach().clone().requires_grad_(self.scores.requires_grad)
         return Step(self.loss, copy, self.labels)
 
@@ -63,7 +63,7 @@ class HostTimer:
         return time.perf_counter() - start
 
     def contestant(self, step: Step, traffic: int, check: Check, capturable: bool) -> Contestant:
-        """The step, which moves so many bytes, made ready to be timed."""
+        """A contestant is the step, which moves so many bytes, made ready to be timed."""
         return _in_turn([step] * math.ceil(_SHORTEST / self.stopwatch(step)))
 
 
@@ -82,7 +82,7 @@ class DeviceTimer:
         return 0.0
 
     def stopwatch(self, call: Callable[[], object]) -> float:
-        """Seconds from the call's place in the device's queue to its end.
+        """The seconds are those from the call's place in the device's queue to its end.
 
         The queue sleeps first, so that the host has queued the call before the device comes to it: else the time would
         be that of queueing, too.
@@ -115,7 +115,7 @@ class DeviceTimer:
 
 
 class Graph:
-    """Steps captured in a CUDA graph: their device time without that of launching them.
+    """A CUDA graph of steps takes their device time without that of launching them.
 
     A graph has addresses only: what the steps read is kept as long as it.
     """

@@ -1,4 +1,4 @@
-"""What a result should be, by the definitions in float64: a wrong answer has no speed."""
+"""Results are compared with the definitions in float64, for a wrong answer has no speed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _WRONG = 0.1
 
 
 class WrongError(Exception):
-    """A result that is not the loss or its gradient."""
+    """The result is not the loss or its gradient."""
 
 
 class Truth:
-    """The mean loss of some scores, and its gradient in a sample of their rows."""
+    """Truth is the mean loss of some scores, and its gradient in a sample of their rows."""
 
     def __init__(self, losses: Definition, scores: Tensor, labels: Tensor, k: int) -> None:
         batch, n = scores.shape
@@ -34,7 +34,7 @@ class Truth:
         (self.gradient,) = torch.autograd.grad(mean, sampled)
 
     def check(self, loss: Tensor, gradient: Tensor | None) -> None:
-        """Raises WrongError where the loss, or the gradient beside the largest entry of its row, is off by much."""
+        """WrongError is raised where the loss, or the gradient beside the largest entry of its row, is off by much."""
         _check("loss", loss.detach() / self.loss - 1)
         if gradient is not None:
             largest = self.gradient.abs().amax(1, keepdim=True)
@@ -50,6 +50,6 @@ def _check(what: str, errors: Tensor) -> None:
 
 
 def check_finite(loss: Tensor, gradient: Tensor | None) -> None:
-    """Checks a loss that has no definition in float64."""
+    """A loss that has no definition in float64 has to be finite."""
     if not all(x.isfinite().all() for x in (loss, gradient) if x is not None):
         raise WrongError("not finite")

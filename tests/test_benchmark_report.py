@@ -1,4 +1,4 @@
-"""Made-up runs, of which the answers are known: their page, figures and README's blocks; and what is committed."""
+"""Pages, figures and README's blocks are right for made-up runs with known answers, and for what is committed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(rows: list[dict[str, Any]] | None = None, about: dict[str, Any] = ABOUT)
 
 
 def content(rows: list[dict[str, Any]], about: dict[str, Any] = ABOUT) -> str:
-    """The JSON that the suite writes of such a run."""
+    """The suite writes this JSON of such a run."""
     measured = [
         {
             "extra_info": {k: v for k, v in row.items() if k != "seconds"},
@@ -259,7 +259,7 @@ def test_without_a_run_the_command_says_how_to_make_one(tmp_path, monkeypatch, c
 
 
 def check_links(text: str, folder: Path) -> None:
-    """That everything which is linked to is there."""
+    """Everything which is linked to is there."""
     linked = re.findall(r"\]\(((?!https:)[^)#]+)", text)
     assert linked
     for name in linked:

@@ -17,7 +17,7 @@ from bench.rounds import _FEWEST_ROUNDS, _ROUNDS, TRIES, Contestant, Timing, mea
 from triton_topk.check.waiting import waiting
 
 Slowness = Callable[[int], float]
-"""A factor for each call of a contestant, which fills a turn if it is of more than 0.02 seconds."""
+"""It is a factor for each call of a contestant, which fills a turn if it is of more than 0.02 seconds."""
 
 
 def in_rounds(*slow: int, factor: float = 15.0) -> Slowness:
@@ -149,7 +149,7 @@ def test_what_always_waits_for_a_cpu_is_not_steady():
     not Path("/proc/self/schedstat").exists(), reason="this system does not count it"
 )
 def test_threads_in_line_for_a_cpu_are_waiting():
-    """Two processes on one CPU, of which this is one."""
+    """Two processes, of which this is one, share a CPU."""
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -1,4 +1,4 @@
-"""A run of the benchmark suite on tiny scores, as a user has it: what it prints, and what it writes."""
+"""A run of the benchmark suite on tiny scores prints and writes what it should."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The suite as a user has it, whatever runs this test, with the folder as the current one."""
+    """The suite runs as a user has it, whatever runs this test, with the folder as the current one."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     command = (sys.executable, "-m", "pytest", ROOT / "bench", "-q")
     return subprocess.run(
@@ -38,7 +38,7 @@ def suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the suite has run, on tiny scores."""
+    """In this folder the suite has run, on tiny scores."""
     folder = tmp_path_factory.mktemp("benchmark")
     done = suite(folder, "--dtype=float32", "--benchmark-save=base")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,7 +67,7 @@ def test_what_is_printed_names_what_was_left_out(folder, run):
 
 
 def test_all_of_a_task_were_measured_in_turns(run):
-    """What was not would have been beside another copy."""
+    """A cell that was not would have been beside another copy."""
     measured = run.measured
     copied = measured.share * measured.seconds  # proportional to the seconds of the copy
     by_task = copied.groupby(

@@ -1,4 +1,4 @@
-"""The benchmark suite itself: that it checks before it measures, and says what it measured."""
+"""The benchmark suite checks before it measures, and says what it measured."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a run of the benchmark suite to its page, its figures and the README's blocks."""
+"""A run of the benchmark suite becomes its page, its figures and the README's blocks."""

@@ -1,9 +1,9 @@
-"""The report of a run of the benchmark suite.
+"""The report of a run of the benchmark suite is made by the second of these commands.
 
     pytest bench/ --benchmark-only
     python -m bench.report
 
-Writes benchmark-DEVICE.md with its figures and, beside it, the measurements as CSV, of which it can be written again.
+It writes benchmark-DEVICE.md with its figures, and the measurements as CSV, of which it can be written again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ README = Path("README.md")
 
 
 def write(file: Path, out: Path) -> list[Path]:
-    """The CSV, the page and the figures of a run."""
+    """The CSV, the page and the figures of a run are written."""
     run = load(file)
     table, text = out / f"{run.stem}.csv", out / f"{run.stem}.md"
     run.save(table)
@@ -38,7 +38,7 @@ def write(file: Path, out: Path) -> list[Path]:
 
 
 def readme_from(out: Path, readme: Path) -> str:
-    """What the README should be, given the runs in `out`."""
+    """The README should be this, given the runs in `out`."""
     runs = [load(file) for file in sorted(out.glob("benchmark-*.csv"))]
     blocks = readme_blocks(runs, os.path.relpath(out, readme.parent) + "/")
     return refreshed(readme.read_text(), blocks)

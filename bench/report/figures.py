@@ -1,4 +1,4 @@
-"""Figures of a run: time against n and k, the share of the copy bandwidth, the ratio to others."""
+"""Figures show time against n and k, the share of the copy bandwidth, and the ratio to others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
 
 
 def drawings(run: Run) -> dict[str, Drawing]:
-    """The figures that the run has data for, by name; of each dtype the work that matters most."""
+    """A run has data for these figures, by name; they are of the work that matters most in each dtype."""
     found = {}
     for dtype, rows in run.measured.groupby("dtype", observed=True):
         title = f"{dtype}, {rows.work.min()}"
@@ -88,12 +88,12 @@ def draw(drawing: Drawing) -> Figure:
         if drawing.variable == "k":
             k = np.unique(rows.k)
             ax.plot(k, rows.y.min() * k / k[0], **_GUIDE)  # proportional
-        subs = (1, 2, 5) if drawing.variable == "k" else (1,)
-        ax.xaxis.set_major_locator(LogLocator(subs=subs))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_minor_locator(NullLocator())
+    for scale in (ax.xaxis, ax.yaxis):  # which all panels share
+        low, high = scale.get_view_interval()
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        scale.set_minor_locator(NullLocator())
     lines = [line for _, line in sorted(ends.values(), key=lambda end: -end[0])]
     figure.legend(handles=lines, loc="outside right center", fontsize=8.5, frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""Tables and numbers in Markdown."""
+"""Tables and numbers are written in Markdown."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Sequence
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
-    """The first columns to the left, the others, numbers, to the right."""
+    """The first columns are aligned to the left, the others, numbers, to the right."""
     aligned = ["---"] * text_columns + ["---:"] * (len(headers) - text_columns)
     cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
     return "\n".join(f"| {' | '.join(row)} |" for row in [headers, aligned, *cells])
 
 
 def folded(title: str, body: str) -> str:
-    """To be opened by a click."""
+    """A click opens the body."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
 def number(x: float) -> str:
-    """Three digits."""
+    """A number has three digits."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"
 
 
 def percent(x: float) -> str:
-    """Two digits."""
+    """A percentage has two digits."""
     return f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:#.2g} %"
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: its sections in order, each with what is needed to read it; and what the README has of it."""
+"""The page of a run has its sections in order, each with what is needed to read it; the README has a part of it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ ALONG_N = (
 )
 
 SHARE = """\
-The bytes that must move, the scores read once and, backward, the gradient written once, over the time, as a share of
-what a copy of the same scores moves in the same rounds. On a CPU its caches may hold them."""
+The share compares the bytes that must move, the scores read once and, backward, the gradient written once, with what a
+copy of the same scores moves in as much time of the same rounds. On a CPU its caches may hold them."""
 
 EXPONENTS = f"""\
-Of time per row against n, and of time against k from k = {FIRST_K} on (k = 1 is cross-entropy): slope by linear
-regression of logarithms ± its standard error (number of points, without those that have a `?`). 1 is proportional.
-The upper half are the larger values, where what does not depend on k weighs less. Along n what a call costs is shared
-by equally many scores."""
+The exponents are of time per row against n, and of time against k from k = {FIRST_K} on (k = 1 is cross-entropy): the
+slope by linear regression of logarithms ± its standard error (number of points, without those that have a `?`). 1 is
+proportional. The upper half are the larger values, where what does not depend on k weighs less. Along n what a call
+costs is shared by equally many scores."""
 
-MEMORY = "Peak of what is allocated beyond the scores and the gradient."
+MEMORY = "The memory is the peak of what is allocated beyond the scores and the gradient."
 
 _FIGURES = {
     "n": "Time per score against the number of classes n",
@@ -82,7 +82,7 @@ def page(run: Run) -> str:
 
 
 def _images(run: Run, folder: str = "") -> dict[str, dict[str, str]]:
-    """By figure and dtype."""
+    """Images are by figure and dtype."""
     found = defaultdict(dict)
     for figure, dtype in (name.split("-") for name in drawings(run)):
         alt = f"{_FIGURES[figure]} by implementation, {dtype}, {run.about['name']}"
@@ -109,7 +109,7 @@ def _provenance(run: Run) -> str:
 
 
 def busy(run: Run) -> str:
-    """How far the numbers can be trusted."""
+    """The sentence says how far the numbers can be trusted."""
     load, others = run.about["load_before"], run.about["others"]
     known = [] if load is None else [f"the load average before the run was {load:.1f}"]
     if others is not None:
@@ -120,7 +120,7 @@ def busy(run: Run) -> str:
 
 
 def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
-    """The headline table of each device; figures of a GPU, or else of a CPU. Reports are in `folder`."""
+    """Each device has its headline table; figures are of a GPU, or else of a CPU. Reports are in `folder`."""
     runs = sorted(runs, key=lambda run: (run.about["kind"] == "cpu", run.about["name"]))
     headlines, figures = [], []
     for run in runs:
@@ -135,7 +135,7 @@ def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
 
 
 def refreshed(readme: str, blocks: dict[str, str]) -> str:
-    """The README with these blocks between its markers."""
+    """The README gets these blocks between its markers."""
     for name, text in blocks.items():
         start, end = f"<!-- benchmark: {name} -->", "<!-- end -->"
         parts = re.split(rf"(?s){start}(?:(?!<!-- benchmark: ).)*?{end}", readme)

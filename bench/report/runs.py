@@ -1,4 +1,4 @@
-"""A run as a table: a row for each measurement, and for each cell that was left out, with the reason.
+"""A run is a table: a row for each measurement, and for each cell that was left out, with the reason.
 
 It is read from pytest-benchmark's JSON, as the suite writes it, or from the CSV that the report keeps of it.
 """
@@ -22,7 +22,7 @@ _MEASURED = ["seconds", "share", "steady", "extra_memory"]
 
 
 class Run:
-    """`about`: name, kind, driver, l2_bytes, threads, versions, commit, date, seed, load_before, others."""
+    """`about` has name, kind, driver, l2_bytes, threads, versions, commit, date, seed, load_before, others."""
 
     def __init__(self, about: dict[str, Any], rows: pd.DataFrame) -> None:
         types = {name: pd.CategoricalDtype(list(of), ordered=True) for name, of in _ORDERS.items()}

@@ -1,4 +1,4 @@
-"""Tables of what was measured: a row for an implementation, a column for a value of what varies."""
+"""Tables have a row for an implementation, and a column for a value of what varies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KIND = ["dtype", "work"]
 _OURS = [each.name for each in IMPLEMENTATIONS.values() if each.ours]
 _HAS_K = [each.name for each in IMPLEMENTATIONS.values() if each.has_k]
 Write = Callable[[Any], str]
-"""What a table has of a row of a run."""
+"""It returns what a table has of a row of a run."""
 
 
 def _marked(write: Write) -> Write:
@@ -59,7 +59,7 @@ def _series(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratios(measured: pd.DataFrame) -> pd.DataFrame:
-    """Each other implementation beside ours at the same task; ours without k only beside others without."""
+    """Each other implementation stands beside ours at the same task; ours without k only beside others without."""
     bases = measured[measured.implementation.isin(BASES)]
     others = measured[~measured.implementation.isin(_OURS)]
     task = ["n", "k", "batch", *_KIND]
@@ -72,7 +72,7 @@ def ratios(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def along(axis: Axis, headers: list[str], rows: pd.DataFrame, write: Write) -> str:
-    """What is written of rows of an axis, by implementation, or by two where the rows are pairs."""
+    """The rows of an axis are written by implementation, or by two where they are pairs."""
     names = ["implementation", "other"][: len(headers)]
     texts = rows.assign(text=[write(row) for row in rows.itertuples()])
     texts = texts[texts.text != ""]
@@ -81,7 +81,7 @@ def along(axis: Axis, headers: list[str], rows: pd.DataFrame, write: Write) -> s
 
 
 def _by_kind(title: str, headers: list[str], grid: pd.DataFrame) -> str:
-    """A table of the first dtype and work, and one, folded away, of the others."""
+    """The first dtype and work have a table, the others one that is folded away."""
     columns = [f"{x:,}" if isinstance(x, int) else x for x in grid.columns]
     lines = [(names[:2], names[2:], row) for names, *row in grid.fillna("").itertuples()]
     first = [[*names, *row] for kind, names, row in lines if kind == lines[0][0]]
@@ -107,7 +107,7 @@ def compared(axes: list[Axis]) -> str:
 
 
 def faster(measured: pd.DataFrame) -> str:
-    """Where another implementation is faster than ours."""
+    """The table says where another implementation is faster than ours."""
     pairs, lines = ratios(measured), []
     for names, same in pairs.groupby(["implementation", "other"], observed=True):
         lowest = same.loc[same.ratio.idxmin()]
@@ -123,7 +123,7 @@ def faster(measured: pd.DataFrame) -> str:
 
 
 def headline(axes: list[Axis]) -> str:
-    """Along n, of the main dtype and work: times of ours, and under each those of others over it."""
+    """Along n, for the main dtype and work, times of others over ours stand under each of ours."""
     axis = next((axis for axis in axes if axis.variable == "n"), None)
     if axis is None:
         return ""
@@ -146,7 +146,7 @@ def headline(axes: list[Axis]) -> str:
 
 
 def exponents(axes: list[Axis]) -> str:
-    """Slopes of logarithms: of time per row against n, and of time against k, of what is steady."""
+    """An exponent is a slope of logarithms: of time per row against n, or of time against k, of what is steady."""
     fits = []
     for axis in (axis for axis in axes if axis.variable != "batch"):
         rows = axis.rows[axis.rows.steady].sort_values(axis.variable)

@@ -33,9 +33,9 @@ def test_a_sweep_begins_with_the_table_and_holds_every_score_once(case):
     assert found[0] == launch.choose(case.parameters, case.n, case.dtype)
     assert len(found) == len(set(found)) > 5
     for config in found:
-        columns = config.lanes * config.vectors
-        assert config.rows * config.lanes == config.warps * 32 * 16 // case.dtype.itemsize
-        blocks = math.ceil(case.n / columns)
+        of_block = config.columns * config.vectors
+        assert config.rows * config.columns == config.warps * 32 * 16 // case.dtype.itemsize
+        blocks = math.ceil(case.n / of_block)
         assert config.parts * config.blocks >= blocks > config.parts * (config.blocks - 1)
 
 

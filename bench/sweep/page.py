@@ -16,7 +16,7 @@ _INTRODUCTION = """\
 
 `python -m bench.sweep` times the kernel of a loss alone, forward + backward of the mean, on 2^26 scores; the
 configurations of a case take turns. The table is the one of `triton_topk/kernels/config.py`, at that commit and now. A
-configuration is rows x lanes x vectors x blocks of a program, whose scores are kept in registers (r) or read again in
+configuration is rows x columns x vectors x blocks of a program, whose scores are kept in registers (r) or read again in
 each phase (s); then warps (w), registers a lane at most (r) and programs of a row (p). A share is that of the bandwidth
 of the fastest copy of the run in the same type; it is empty where that configuration was not tried. The runs below were
 timed in CUDA graphs, by an earlier version of the command."""

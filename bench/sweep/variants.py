@@ -45,21 +45,30 @@ def variants(case: Case) -> list[Config]:
             for registers in (80, 128)
         ]
     else:
-        wide, narrow = 2 * base.lanes, base.lanes // 2
+        wide, narrow = 2 * base.columns, base.columns // 2
         one = base.warps == 1  # several rows then share a warp, or one is alone in it
         for r in (72, 80, 96, 128):
             tried.append(
-                {"lanes": wide, "warps": base.warps * (1 if base.rows > 1 else 2), "registers": r}
+                {"columns": wide, "warps": base.warps * (1 if base.rows > 1 else 2), "registers": r}
             )
         for r in (128, 168, 255) if base.stream else (255,):
-            tried.append({"lanes": narrow, "warps": max(1, base.warps // 2), "registers": r})
+            tried.append({"columns": narrow, "warps": max(1, base.warps // 2), "registers": r})
         tried += [
-            {"lanes": wide, "warps": 2 * base.warps, "registers": 96},
-            {"lanes": 2 * wide, "warps": base.warps * (1 if base.rows > 2 else 4), "registers": 80},
+            {"columns": wide, "warps": 2 * base.warps, "registers": 96},
+            {
+                "columns": 2 * wide,
+                "warps": base.warps * (1 if base.rows > 2 else 4),
+                "registers": 80,
+            },
             {"warps": 2 * base.warps, "registers": 128},
             {"vectors": 3 - base.vectors, "registers": 128},
             *(
-                {"stream": True, "lanes": narrow, "warps": max(1, base.warps // 2), "registers": r}
+                {
+                    "stream": True,
+                    "columns": narrow,
+                    "warps": max(1, base.warps // 2),
+                    "registers": r,
+                }
                 for r in (80, 128)
             ),
         ]
@@ -81,6 +90,6 @@ def _laid_out(case: Case, base: Config, changes: Mapping[str, Any]) -> Config | 
 
 
 def text(c: Config) -> str:
-    """rows x lanes x vectors x blocks, kept in registers or streamed; warps, registers, parts."""
+    """rows x columns x vectors x blocks, kept in registers or streamed; warps, registers, parts."""
     kind = "s" if c.stream else "r"
-    return f"{c.rows}x{c.lanes}x{c.vectors}x{c.blocks}{kind} w{c.warps} r{c.registers} p{c.parts}"
+    return f"{c.rows}x{c.columns}x{c.vectors}x{c.blocks}{kind} w{c.warps} r{c.registers} p{c.parts}"

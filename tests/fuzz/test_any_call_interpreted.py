@@ -8,7 +8,7 @@ from checks import check
 from hypothesis import given
 from profiles import examples
 
-from triton_topk.kernels.backend import FUSED_MAX_K
+from triton_topk.kernels.config import MAX_K
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # as in tests/interpreted/test_kernels.py
@@ -17,13 +17,13 @@ pytestmark = [
 
 
 @examples(40)
-@given(calls(largest_k=FUSED_MAX_K))
+@given(calls(largest_k=MAX_K))
 def test_any_call_of_a_kernel(call: Call) -> None:
     check(call, "triton")
 
 
 @pytest.mark.exhaustive
 @examples(80)
-@given(calls(largest_k=FUSED_MAX_K))
+@given(calls(largest_k=MAX_K))
 def test_more_calls_of_a_kernel(call: Call) -> None:
     check(call, "triton")

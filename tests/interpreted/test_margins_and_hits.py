@@ -8,6 +8,7 @@ import pytest
 import torch
 from running import LAYOUTS, PARTS, RESIDENT, run
 
+import triton_topk
 from triton_topk import eager
 from triton_topk.kernels import launch
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
@@ -91,3 +92,13 @@ def test_margins(loss: Loss, of: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     without = run(eager, scores, labels, loss)
     assert not torch.equal(expected[0][:8], without[0][:8])
+
+
+def test_hits_beyond_the_scores_that_a_kernel_selects_are_the_eager_backends() -> None:
+    torch.manual_seed(0)
+    scores, labels = torch.randn(20, 100), torch.randint(100, (20,))
+    with pytest.raises(ValueError, match="supports k <= 16, got k=30"):
+        triton_topk.lq_loss(scores, labels, k=30, return_topk_hits=True, backend="triton")
+    _, hits = triton_topk.lq_loss(scores, labels, k=30, return_topk_hits=True)
+    expected = (scores.topk(30).indices == labels[:, None]).any(1)
+    assert torch.equal(hits.topk, expected)

@@ -5,28 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from triton_topk.batch import Batch
-from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+from triton_topk.losses import Loss
 
 if TYPE_CHECKING:
     from triton_topk.backends import Run
-
-FUSED_MAX_K = 16
-FUSED_MAX_DEGREE = 20
-# The losses that have a kernel: k and order of what it keeps of a row, which limit it, or None.
-_SIZES: dict[type[Loss], Callable[[Any], tuple[int, int | None]] | None] = {
-    SmoothSVM: lambda loss: (loss.k, loss.order),
-    HardSVM: lambda loss: (loss.k, None),
-    Lq: None,
-    Mixture: lambda loss: (loss.k, loss.order),
-}
 
 
 class Triton:
@@ -52,7 +41,7 @@ class Triton:
 
     def obstacle(self, batch: Batch, loss: Loss) -> str | None:
         scores = batch.scores
-        return self.obstacle_to_tensor(scores) or _obstacle_to_loss(
+        return self.obstacle_to_tensor(scores) or kernels().obstacle(
             loss, scores.shape[1], scores.dtype
         )
 
@@ -73,23 +62,3 @@ def _interpreting() -> bool:
 @cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
-
-
-@lru_cache(maxsize=1024)
-def _obstacle_to_loss(loss: Loss, n: int, dtype: torch.dtype) -> str | None:
-    """Return why the kernel cannot compute this loss of n scores of the dtype, or None."""
-    if type(loss) not in _SIZES:
-        return f"has no kernel for {loss.name}"
-    size = _SIZES[type(loss)]
-    if size is None:
-        return None
-    k, order = size(loss)
-    degree = k if order is None else k + order - 1
-    if k > FUSED_MAX_K or degree > FUSED_MAX_DEGREE:
-        return (
-            f"supports k <= {FUSED_MAX_K} and k + order - 1 <= {FUSED_MAX_DEGREE}, "
-            f"got k={k}, order={order}"
-        )
-    if not kernels().in_range(loss, n, dtype):
-        return f"cannot hold C={n} classes for k={k}"
-    return None

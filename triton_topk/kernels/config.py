@@ -7,6 +7,8 @@ import torch
 
 from triton_topk.kernels.tuples import REDUCIBLE_LENGTHS
 
+MAX_K = 16
+MAX_DEGREE = 20  # of polynomials
 _VECTOR_BYTES = 16
 _WARP = 32
 _MAX_WARPS = 16
@@ -138,7 +140,8 @@ def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
     return (
         largest < torch.finfo(torch.float32).max / 100
         and candidates <= _MAX_CANDIDATES
-        and config.parts <= _MAX_PARTS
+        # the shortest summaries can be merged for any number of parts
+        and (config.parts <= _MAX_PARTS or top + degree == 1)
     )
 
 

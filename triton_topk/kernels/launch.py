@@ -20,6 +20,22 @@ _COMPILED_SCALE: dict[Any, Any] = {}
 
 
 @lru_cache(maxsize=1024)
+def obstacle(loss: Loss, n: int, dtype: torch.dtype) -> str | None:
+    """Return why the kernel cannot compute a loss of rows of n scores, or None."""
+    if type(loss) not in constants.FORMULAS:
+        return f"has no kernel for {loss.name}"
+    formula, _ = constants.formula(loss, n, dtype)
+    if formula.k > table.MAX_K:
+        return f"supports k <= {table.MAX_K}, got k={formula.k}"
+    if formula.degree > table.MAX_DEGREE:
+        degree = formula.degree
+        return f"supports k + order - 1 <= {table.MAX_DEGREE}, got k={formula.k}, order={degree + 1 - formula.k}"
+    if not in_range(loss, n, dtype):
+        return f"cannot hold C={n} classes for k={formula.k}"
+    return None
+
+
+@lru_cache(maxsize=1024)
 def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
     """Return whether the kernel can hold rows of n scores."""
     formula, _ = constants.formula(loss, n, dtype)

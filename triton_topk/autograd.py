@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from triton_topk import backends, ops
 from triton_topk.batch import Batch, accumulation_dtype
@@ -41,14 +42,14 @@ def function(
     scores, observed = batch.scores, _is_observed()
     differentiable = scores.requires_grad and torch.is_grad_enabled()
     if not differentiable and not observed:
-        return ops.way_to("", *batch)
+        return ops.way_to("", batch)
     keeps_gradient = summed and not observed and scores.dtype != torch.float16
     return _SummedLoss.apply if keeps_gradient else _Losses.apply
 
 
 def is_recorded() -> bool:
     """Return whether the call becomes part of a graph, of torch.compile or torch.jit.trace."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing()
+    return is_compiling() or torch._C._is_tracing()
 
 
 def _is_observed() -> bool:
@@ -78,7 +79,7 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None]:
-        compute = ops.way_to("_with_gradient", *tensors)
+        compute = ops.way_to("_with_gradient", tensors)
         losses, hits, ctx.gradient = compute(loss, *tensors)
         ctx.save_for_backward(*tensors)
         ctx.loss = loss
@@ -100,7 +101,7 @@ class _SummedLoss(torch.autograd.Function):
         ):
             of_losses = upstream.expand(ctx.saved_tensors[1].shape)
             gradient = _Gradient.apply(ctx.loss, *ctx.saved_tensors, of_losses)  # type: ignore[no-untyped-call]
-        elif ops.is_plain(gradient, upstream):
+        elif ops.is_plain((gradient, upstream)):
             backends.scale_(gradient, upstream)
         else:
             torch.ops.triton_topk.scale_(gradient, upstream)
@@ -141,7 +142,7 @@ class _Losses(torch.autograd.Function):
 
     @staticmethod
     def forward(loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None]:
-        losses, hits = ops.way_to("", *tensors)(loss, *tensors)
+        losses, hits = ops.way_to("", tensors)(loss, *tensors)
         # an operator has no None to return
         return losses, None if loss.hits is None else hits
 
@@ -185,7 +186,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(loss: Loss, *tensors: Any) -> Tensor:
-        gradient: Tensor = ops.way_to("_gradient", *tensors)(loss, *tensors)
+        gradient: Tensor = ops.way_to("_gradient", tensors)(loss, *tensors)
         return gradient
 
     @staticmethod

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from triton_topk import arguments
 
@@ -232,7 +233,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
 
 def _has_shape(tensor: Tensor, shape: tuple[int, ...]) -> bool:
     """Return whether the tensor has the shape; sizes that only a running graph knows are checked when it runs."""
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         return tensor.shape == shape
     from torch.fx.experimental.symbolic_shapes import guard_or_false
 

@@ -7,25 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from types import NoneType
-from typing import (
-    Any,
-    ClassVar,
-    ParamSpec,
-    Self,
-    TypedDict,
-    TypeVar,
-    get_args,
-    get_type_hints,
-)
+from typing import Any, ClassVar, ParamSpec, Self, TypedDict, TypeVar, get_args, get_type_hints
 
-import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from triton_topk import arguments
 from triton_topk.arguments import UNKNOWN, Backend, Gradient, Reduction
 
 P = ParamSpec("P")
 T = TypeVar("T")
+L = TypeVar("L", bound="Loss")
 
 
 def _remembered(check: Callable[P, T]) -> Callable[P, T]:
@@ -36,7 +28,7 @@ def _remembered(check: Callable[P, T]) -> Callable[P, T]:
     @wraps(check)
     def answer(*args: P.args, **options: P.kwargs) -> T:
         # a module's constructor, by name, and torch.compile, some of whose numbers are symbols, ask once
-        if options or torch.compiler.is_compiling():
+        if options or is_compiling():
             return check(*args, **options)
         try:
             return remember(*args)
@@ -276,7 +268,5 @@ class Mixture(Loss):
     def _part(self, loss: type[L]) -> L:
         return loss.of(tuple([getattr(self, name) for name in loss.parameters()]))
 
-
-L = TypeVar("L", bound=Loss)
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (SmoothSVM, HardSVM, Lq, Mixture)}

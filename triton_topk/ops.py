@@ -6,7 +6,7 @@ and `name_gradient`, for the gradient that autograd sends back.  They take the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 from torch.nn import Parameter
 
 from triton_topk.backends import choose, scale_
@@ -99,7 +100,7 @@ _OPERATORS = {
 # The way to them: direct, or by an operator.
 
 
-def is_plain(*tensors: Any) -> bool:
+def is_plain(tensors: Sequence[Any]) -> bool:
     """Return whether a call on these tensors need not be an operator's.
 
     An operator costs more than what it calls.  It is for whoever has a say in the call: torch.compile, torch.jit.trace,
@@ -108,7 +109,7 @@ def is_plain(*tensors: Any) -> bool:
     `is_grads_batched`, which have no memory, and on a device without values.
     """
     if (
-        torch.compiler.is_compiling()
+        is_compiling()
         or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
@@ -126,9 +127,9 @@ def is_plain(*tensors: Any) -> bool:
     return True
 
 
-def way_to(suffix: str, *tensors: Any) -> Callable[..., Any]:
+def way_to(suffix: str, tensors: Sequence[Any]) -> Callable[..., Any]:
     """Return the function of a loss and these tensors, or one that calls its operator if they are not plain."""
-    return _OPERATORS[suffix].function if is_plain(*tensors) else partial(_call_eagerly, suffix)
+    return _OPERATORS[suffix].function if is_plain(tensors) else partial(_call_eagerly, suffix)
 
 
 def call_operator(suffix: str, loss: Loss, *tensors: Tensor | None) -> Any:

@@ -16,14 +16,14 @@ from triton_topk.batch import Batch, accumulation_dtype
 def batches_first(info: Any, in_dims: Sequence[Any], tensors: Sequence[Tensor | None]) -> list[Any]:
     """Return the tensors with the dimension of the batches first, also where all batches share one."""
 
-    def batches_first(tensor: Tensor | None, dim: int | None) -> Tensor | None:
+    def first(tensor: Tensor | None, dim: int | None) -> Tensor | None:
         if tensor is None:
             return None
         if dim is None:
             return tensor.expand(info.batch_size, *tensor.shape)
         return tensor.movedim(dim, 0)
 
-    return [batches_first(t, dim) for t, dim in zip(tensors, in_dims, strict=True)]
+    return [first(t, dim) for t, dim in zip(tensors, in_dims, strict=True)]
 
 
 def merge(batches: Batch, ignore_index: int) -> tuple[Batch, Tensor]:

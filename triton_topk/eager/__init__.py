@@ -40,7 +40,7 @@ def obstacle(batch: Batch, loss: Loss) -> None:
     """Return None: there is a formula for every loss."""
 
 
-# What is done to the rows has no history; not tracking it makes small operations a sixth cheaper.
+# The work on the rows has no history; not tracking it makes small operations a sixth cheaper.
 @torch.inference_mode()
 def run(
     batch: Batch,

@@ -112,7 +112,7 @@ def loss_kernel(
     # Select the largest scores: of each position one, the positions with the largest of these, all their scores.
     kept = ()
     if LAYOUT.finish:
-        largest, rest = summary.load_merged(summaries, rate, LOSS, LAYOUT)
+        v, rest = summary.load_merged(summaries, rate, LOSS, LAYOUT)
         if LOSS.has_top and gradient is not None:
             positions = summary.load_positions(part_summary, LOSS, LAYOUT)
             candidates = select.load_candidates(part, positions, active, LOSS, LAYOUT)
@@ -125,7 +125,7 @@ def loss_kernel(
             # fewer lanes have less to merge
             few = select.load_candidates(part, taken.few, active, LOSS, LAYOUT)
         v = select.largest_scores(few.scores, LOSS)
-        largest = select.largest(v, LOSS, LAYOUT)
+    largest = select.largest(v, LOSS, LAYOUT)
     zeros = None
     if not LAYOUT.stream:
         of_pivot = blocks.zeros(part.scores, 1, LAYOUT.columns, LAYOUT)

@@ -31,13 +31,12 @@ def weigh_for_sum(x, largest, LOSS: tl.constexpr):
 
 
 @triton.jit
-def merge(v, total, largest, LOSS: tl.constexpr):
-    """Merge the sums of a row's parts [ROWS, PARTS], which have the largest scores v."""
+def merge(v, total, top, LOSS: tl.constexpr):
+    """Merge the sums of a row's parts [ROWS, PARTS], which have the largest scores v; top: the row's, [ROWS]."""
     if LOSS.hard:
-        pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
-        return hard_svm.merge(v, total, pivot[:, None], LOSS)
+        return hard_svm.merge(v, total, tl.maximum(top[LOSS.k - 1], lists.LOWEST)[:, None], LOSS)
     else:
-        return lq.merge(v, total, largest.first[:, None])
+        return lq.merge(v, total, tl.maximum(top[0], lists.LOWEST)[:, None])
 
 
 @triton.jit

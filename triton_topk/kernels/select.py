@@ -38,7 +38,7 @@ class Largest(NamedTuple):
     first: Any  # v_1, the largest of all
     p: Any  # v_k, the pivot; 0 where fewer than k others are left; NaN where the largest is +inf
     few: Any  # whether fewer than k others are left
-    floor: Any  # the last of v; where classes are masked a number that all scores that are left are above
+    floor: Any  # the last of v, or a number that all scores that are left are above
 
 
 @triton.jit
@@ -183,10 +183,15 @@ def largest(v, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     first = tl.maximum(v[0], lists.LOWEST)
     few = v[LOSS.k - 1] == float("-inf")
     p = tl.where(few, 0.0, v[LOSS.k - 1]) + 0.0 * first
+    return Largest(v, first, p, few, floor(v, LOSS, LAYOUT))
+
+
+@triton.jit
+def floor(v, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """Return the last of v, or where classes are masked a number that all scores that are left are above."""
     LOWEST: tl.constexpr = -1.7e308 if LAYOUT.acc == tl.float64 else -3.4e38
     last = v[LOSS.top - 1]
-    floor = tl.where(last > float("-inf"), last, LOWEST)
-    return Largest(v, first, p, few, floor)
+    return tl.where(last > float("-inf"), last, LOWEST)
 
 
 @triton.jit

@@ -169,13 +169,13 @@ def ratios(S, s, LOSS: tl.constexpr):
 
 
 @triton.jit
-def merge(v, r, log2_s, tied, largest, rate, LOSS: tl.constexpr):
+def merge(v, r, log2_s, tied, pivot, floor, rate, LOSS: tl.constexpr):
     """Merge the polynomials of a row's parts [ROWS, PARTS]; return r_j, log2 s, and whether the floor is tied.
 
-    v: the TOP largest scores of each part.  Those that are not the row's are multiplied into its polynomial.
+    v: the TOP largest scores of each part.  Those below the row's floor are multiplied into its polynomial.
     """
     p = v[LOSS.k - 1]
-    pivot = tl.maximum(largest.v[LOSS.k - 1], lists.LOWEST)
+    pivot = tl.maximum(pivot, lists.LOWEST)
     # in terms of the row's pivot an e of a part is 2^shift of what it was
     shift = (tl.maximum(p, lists.LOWEST) - pivot[:, None]) * rate - log2_s
     count = tl.zeros(shift.shape, tl.int32)
@@ -183,13 +183,13 @@ def merge(v, r, log2_s, tied, largest, rate, LOSS: tl.constexpr):
     first = r[0] * tl.exp2(shift)
     if LOSS.k > 1:
         for i in tl.static_range(LOSS.top):
-            large = v[i] >= largest.floor[:, None]
+            large = v[i] >= floor[:, None]
             count += large.to(tl.int32)
             e = e + (tl.where(large, 0.0, weigh(v[i], pivot[:, None], rate)),)
             first += e[i]
-    ties_left = (tied > 0) & (v[LOSS.top - 1] == largest.floor[:, None])
+    ties_left = (tied > 0) & (v[LOSS.top - 1] == floor[:, None])
     equal, tied = beyond_top(count, ties_left, LOSS)
-    e_floor = weigh(largest.floor, pivot, rate)
+    e_floor = weigh(floor, pivot, rate)
     log2_s = tl.zeros_like(pivot)
     if LOSS.scaled:
         log2_s = log2_scale(tl.sum(first, axis=1) + equal * e_floor, LOSS)

@@ -53,7 +53,7 @@ def load_positions(summary, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def load_merged(summaries, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
-    """Merge the summaries of a row's parts into its Largest and its Rest.  summaries: pointers [ROWS]."""
+    """Merge the summaries of a row's parts: its largest scores and its Rest.  summaries: pointers [ROWS]."""
     # all in one load: the compiler takes a time that grows with the number of loads
     TOP: tl.constexpr = LOSS.top
     WIDTH: tl.constexpr = triton.next_power_of_2(LAYOUT.numbers)
@@ -67,12 +67,13 @@ def load_merged(summaries, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     r = numbers[TOP : TOP + LOSS.degree]
     log2_s, total, tied = numbers[TOP + LOSS.degree : LAYOUT.numbers]
     merged = lists.merge_lanes(tuples.padded(v, float("-inf"), LOSS.sorted), LOSS.sorted)
-    largest = select.largest(tuples.first(merged, TOP), LOSS, LAYOUT)
-    zero = tl.zeros_like(largest.p)
-    total = mixture.merge(v, total, largest, LOSS) if LOSS.summed else zero
+    top = tuples.first(merged, TOP)
+    zero = tl.zeros_like(top[0])
+    total = mixture.merge(v, total, top, LOSS) if LOSS.summed else zero
     if LOSS.smooth:
-        r, log2_s, tied = smooth_svm.merge(v, r, log2_s, tied, largest, rate, LOSS)
+        floor = select.floor(top, LOSS, LAYOUT)
+        r, log2_s, tied = smooth_svm.merge(v, r, log2_s, tied, top[LOSS.k - 1], floor, rate, LOSS)
     else:
         log2_s = zero
         tied = zero > 0
-    return largest, Rest(r, log2_s, total, tied)
+    return top, Rest(r, log2_s, total, tied)

@@ -34,8 +34,8 @@ _TESTS = {  # those that take a second each, then the others
         [f"{_INTERPRETED}/test_{name}.py" for name in ("kernels", "parts", "derivatives")],
     ),
     _EAGER: (
-        [f"tests/test_{name}.py" for name in ("reference", "lq", "hard_svm", "joint")],
-        ["tests/contract", "tests/fuzz/test_any_call.py"],
+        [f"tests/test_{name}.py" for name in ("accuracy", "lq", "hard_svm", "joint")],
+        ["tests/test_properties.py", "tests/citizen/test_no_sync.py", "tests/contract"],
     ),
 }
 

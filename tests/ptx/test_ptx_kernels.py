@@ -30,7 +30,7 @@ from triton_topk.kernels.config import Config
 from triton_topk.losses import Lq, SmoothSVM
 
 pytestmark = pytest.mark.usefixtures("emulator")
-TWO_PARTS = Config(rows=1, lanes=512, blocks=1, stream=False, warps=4, parts=2)
+TWO_PARTS = Config(rows=1, columns=512, blocks=1, stream=False, warps=4, parts=2)
 
 
 @pytest.mark.parametrize(

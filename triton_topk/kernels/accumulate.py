@@ -25,7 +25,7 @@ class Rest(NamedTuple):
 def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     """Include blocks in registers in a polynomial [ROWS, LANES] and a sum, which is a block.
 
-    Return these, and what the gradient needs of each score: itself, or its one exponential.
+    Return these, and what the gradient needs of each score: itself, or its one weight.
     """
     r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
     sums = blocks.constant(0.0, LAYOUT)

@@ -75,8 +75,8 @@ class Formula:
 
     @property
     def weighed_once(self) -> bool:
-        """Return whether the gradient needs no more of a score than its one exponential."""
-        return self.smooth != self.lq
+        """Return whether the gradient needs no more of a score than its one weight."""
+        return not self.mixed
 
     @property
     def taken(self) -> int:

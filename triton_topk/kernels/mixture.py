@@ -81,13 +81,14 @@ def row_gradient(largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOS
 
 @triton.jit
 def gradient(x, row, rate, WEIGHED: tl.constexpr, LOSS: tl.constexpr):
-    """Return the gradient of scores that are not of Top.  x: the scores, or if WEIGHED their one exponential."""
+    """Return the gradient of scores that are not of Top.  x: the scores, or their weights if WEIGHED."""
     out = tl.zeros_like(x)
     if LOSS.smooth:
         e = x if WEIGHED else smooth_svm.weigh(x, row.p[:, None], rate)
         out = smooth_svm.gradient(e, row.coefficients)
     if LOSS.hard:
-        out = hard_svm.gradient(x, row.p[:, None], row.share[:, None])
+        share = row.share[:, None]
+        out = share * x if WEIGHED else hard_svm.gradient(x, row.p[:, None], share)
     if LOSS.lq:
         e = x if WEIGHED else lq.weigh(x, row.first[:, None])
         out += row.share[:, None] * e

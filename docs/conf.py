@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from docutils import nodes
+from math_core import LatexToMathML
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
 import triton_topk
 
 project = "triton_topk"
@@ -11,7 +16,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
 root_doc = "docs/index"
@@ -47,3 +51,15 @@ torch.manual_seed(0)
 
 html_theme = "furo"
 html_title = "triton_topk"
+
+
+def mathml(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """A formula is MathML, which browsers render themselves; Sphinx's own way needs a network."""
+    displayed = isinstance(node, nodes.math_block)
+    formula = LatexToMathML().convert_with_local_state(node.astext(), displaystyle=displayed)
+    writer.body.append(formula)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))

@@ -41,10 +41,34 @@ def build(builder: str, doctrees: Path, out: Path) -> None:
     )
 
 
-def test_pages(doctrees: Path, tmp_path: Path) -> None:
-    build("html", doctrees, tmp_path)
-    pages = {page.stem for page in (tmp_path / "docs").glob("*.html")}
+@pytest.fixture(scope="module")
+def site(doctrees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built pages."""
+    folder = tmp_path_factory.mktemp("site")
+    build("html", doctrees, folder)
+    return folder
+
+
+def test_pages(site: Path) -> None:
+    pages = {page.stem for page in (site / "docs").glob("*.html")}
     assert pages == {page.stem for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_pages_need_no_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|link)\b[^>]*\b(?:src|href)="(.*?)"', text)
+        assert loaded
+        assert not [address for address in loaded if re.match(r"(\w+:)?//", address)], page
+
+
+def test_formulas_are_no_raw_tex(site: Path) -> None:
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (site / "docs").glob("*.html")}
+    for name in ("algorithm", "api", "losses"):
+        assert '<math display="block">' in pages[name]
+    for name, text in pages.items():
+        prose = re.sub(r"<(pre|code)\b.*?</\1>", "", text, flags=re.DOTALL)
+        assert not re.findall(r"\\[a-zA-Z([]+|\$", prose), name
 
 
 def test_examples(doctrees: Path, tmp_path: Path) -> None:

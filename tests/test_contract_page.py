@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
 
 
-def promises() -> list[tuple[str, str]]:
-    """The rows of the page's tables: what is promised, and what holds it."""
-    page = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
-    tables = re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE)
-    rows = [row for table in tables for row in table.splitlines()[2:]]
-    return [tuple(cell.strip() for cell in row[1:-1].split("|")) for row in rows]
+def promises() -> list[tuple[str, list[str]]]:
+    """Each item of the page's lists is a promise; the items below it are files, each with its tests."""
+    found = []
+    for item in re.findall(r"^- (.*\n(?:  .*\n)*)", PAGE, re.MULTILINE):
+        promise, *held_by = (" ".join(part.split()) for part in re.split(r"\n  - ", item))
+        found.append((promise, held_by))
+    return found
 
 
 @cache
@@ -32,19 +34,17 @@ def functions_of(path: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize(("promise", "held_by"), promises())
-def test_a_promise_is_held_by_tests(promise: str, held_by: str) -> None:
+def test_a_promise_is_held_by_tests(promise: str, held_by: list[str]) -> None:
     assert promise
-    for test in held_by.split(", "):
-        name = re.fullmatch(r"`(tests/[\w/]+\.py)::(\w+)`", test)
-        assert name is not None, f"not a test: {test!r}"
-        path, function = name.groups()
-        assert function in functions_of(path), f"{path} has no {function}"
+    assert held_by
+    for file in held_by:
+        tests = re.fullmatch(r"`(tests/[\w/]+\.py)`: (`\w+`(?:, `\w+`)*)", file)
+        assert tests is not None, f"not a file and its tests: {file!r}"
+        for function in tests[2].strip("`").split("`, `"):
+            assert function in functions_of(tests[1]), f"{tests[1]} has no {function}"
 
 
 def test_no_promise_is_lost_to_the_markup() -> None:
-    page = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
-    headings = re.findall(r"^## ", page, re.MULTILINE)
-    lines = [line for line in page.splitlines() if line.startswith("|")]
-    assert headings
-    # the head of a table and the line below it
-    assert len(promises()) == len(lines) - 2 * len(headings)
+    files = [file for _, held_by in promises() for file in held_by]
+    assert files
+    assert re.findall(r"`test_\w+`", " ".join(files)) == re.findall(r"`test_\w+`", PAGE)

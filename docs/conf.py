@@ -51,6 +51,8 @@ torch.manual_seed(0)
 
 html_theme = "furo"
 html_title = "triton_topk"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 
 def mathml(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:

@@ -83,7 +83,7 @@ def test_smooth_svm(k: int, n: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(("k", "n", "dtype"), OTHERS)
-def test_hard_svm_and_joint(k: int, n: int, dtype: torch.dtype) -> None:
+def test_hard_svm_and_the_mixture(k: int, n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(n + k)
     scores = (torch.randn(9, n) * 2).to(dtype)
     labels = torch.randint(n, (9,))

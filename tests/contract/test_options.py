@@ -55,8 +55,8 @@ def test_positional_arguments():
     exactly_equal(
         triton_topk.hard_svm(scores, labels, 3), triton_topk.hard_svm(scores, labels, k=3)
     )
-    joint = triton_topk.smooth_svm_lq(scores, labels, 3, 0.2, mix=0.25)
-    torch.testing.assert_close(joint, 0.25 * smooth + 0.75 * lq)
+    mixture = triton_topk.smooth_svm_lq(scores, labels, 3, 0.2, mix=0.25)
+    torch.testing.assert_close(mixture, 0.25 * smooth + 0.75 * lq)
 
 
 @pytest.mark.parametrize(("k", "order"), [(1, 1), (4, 1), (5, 2), (10, 3), (16, 4)])
@@ -78,8 +78,8 @@ def test_the_order_of_a_mixture_is_that_of_its_smooth_part():
         svm = Loss("smooth_svm", order=order, **options).with_gradient(scores, labels)
         lq = Loss("lq_loss").with_gradient(scores, labels)
         expected = [0.25 * of_svm + 0.75 * of_lq for of_svm, of_lq in zip(svm, lq, strict=True)]
-        joint = Loss("smooth_svm_lq", order=order, mix=0.25, **options)
-        found = joint.with_gradient(scores, labels)
+        mixture = Loss("smooth_svm_lq", order=order, mix=0.25, **options)
+        found = mixture.with_gradient(scores, labels)
         torch.testing.assert_close(found, tuple(expected))
         gradients.append(found[1])
     for one, other in itertools.pairwise(gradients):

@@ -110,8 +110,8 @@ def test_fewer_than_k_others_left(name, options, k):
 def test_fewer_than_k_others_left_leave_lq(q, gradient):
     scores, labels = torch.full((1, 11), -math.inf), torch.tensor([4])
     scores[0, :5] = random_scores(5)
-    joint = Loss("smooth_svm_lq", k=5, q=q, mix=0.25, gradient=gradient)
-    found, d_scores = joint.with_gradient(scores, labels)
+    mixture = Loss("smooth_svm_lq", k=5, q=q, mix=0.25, gradient=gradient)
+    found, d_scores = mixture.with_gradient(scores, labels)
     lq, lq_gradient = Loss("lq_loss", q=q).with_gradient(scores, labels)
     torch.testing.assert_close(found, 0.75 * lq)
     torch.testing.assert_close(d_scores, 0.75 * lq_gradient)

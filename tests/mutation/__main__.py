@@ -34,7 +34,7 @@ _TESTS = {  # those that take a second each, then the others
         [f"{_INTERPRETED}/test_{name}.py" for name in ("kernels", "parts", "derivatives")],
     ),
     _EAGER: (
-        [f"tests/test_{name}.py" for name in ("accuracy", "lq", "hard_svm", "joint")],
+        [f"tests/test_{name}.py" for name in ("accuracy", "lq", "hard_svm", "mixture")],
         ["tests/test_properties.py", "tests/citizen/test_no_sync.py", "tests/contract"],
     ),
 }

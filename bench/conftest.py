@@ -10,8 +10,7 @@ import torch
 
 from bench import machine
 from bench.cells import CPU, GPU, SIZES, TINY, Cell
-from bench.contest import Outcome, hold
-from bench.precompile import precompile
+from bench.contest import Outcome, hold, precompile
 
 
 class Suite:
@@ -85,11 +84,9 @@ def pytest_benchmark_update_machine_info(
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     suite = config.stash[SUITE]
-    changed = " with changes" if output_json["commit_info"]["dirty"] else ""
     output_json["left_out"] = suite.left_out
     output_json["run"] = {
-        "commit": machine.commit()[:10] + changed,
-        "date": output_json["datetime"][:10],
+        **machine.commit(),
         "seed": suite.seed,
         "load_before": suite.load.before,
         "others": suite.load.others(),

@@ -13,16 +13,36 @@ import torch
 from bench.cells import BOTH, FORWARD, Cell, K
 from bench.implementations import IMPLEMENTATIONS, Definition, Unavailable
 from bench.memory import extra_memory
+from bench.processes import processes
 from bench.rounds import Contestant, measure
 from bench.timing import DeviceTimer, HostTimer, Step, inputs
 from bench.truth import Truth, check_finite
 
 _MEBIBYTE = 2**20
+_MAX_PROCESSES = 16  # each holds a context on the device
 
 
 Outcome = dict[str, Any] | str | Exception
 """A dict has what was measured: times (seconds of each call), share, steady, extra_memory.  A str says why a cell was
 left out, an exception is how it failed."""
+
+
+def precompile(cells: Sequence[Cell]) -> None:
+    """The kernels of a run are compiled on all cores: one at a time they would take longer than measuring them."""
+    # A kernel of ours is the same for any batch, of which the smallest leaves memory to many processes.
+    each = {replace(cell, batch=1) for cell in cells if IMPLEMENTATIONS[cell.implementation].ours}
+    each |= {cell for cell in cells if cell.implementation == "F.cross_entropy compiled"}
+    with processes(_MAX_PROCESSES) as pool:
+        # The longest is compiled first.  What fails here fails again, and is said, where it is measured.
+        for cell in sorted(each, key=lambda cell: -cell.k):
+            pool.submit(_run, cell)
+
+
+def _run(cell: Cell) -> None:
+    device = torch.device("cuda")
+    loss = IMPLEMENTATIONS[cell.implementation].make(cell.n, cell.k, device)
+    Step(loss, *inputs(cell, 0, device))()
+    torch.cuda.synchronize()
 
 
 def hold(cells: Sequence[Cell], seed: int, device: torch.device) -> dict[Cell, Outcome]:

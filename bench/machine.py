@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -42,9 +43,12 @@ def _runtime() -> str:
     return f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
 
 
-def commit() -> str:
-    """TRITON_TOPK_COMMIT says which commit is measured where a copy lacks its history."""
-    return os.environ.get("TRITON_TOPK_COMMIT") or str(get_commit_info()["id"])
+def commit() -> dict[str, str]:
+    """The keys are commit and date.  TRITON_TOPK_COMMIT says which commit it is where a copy lacks its history."""
+    found = get_commit_info()
+    name = os.environ.get("TRITON_TOPK_COMMIT") or str(found["id"])
+    changed = " with changes" if found["dirty"] else ""
+    return {"commit": name[:10] + changed, "date": datetime.date.today().isoformat()}
 
 
 def l2_bytes(device: torch.device) -> int:

@@ -12,9 +12,8 @@ import triton
 
 from bench.ahead_of_time import is_nvidia
 from bench.ledger.cases import KNOWN_TO_SPILL, TESTED
-from bench.ledger.facts import Facts
+from bench.ledger.facts import Facts, compile_all
 from bench.ledger.file import load, wide_accesses, worse
-from bench.ledger.pool import compile_all
 
 LEDGER = load()
 # Of each loss, of each way through the kernel and of each vendor one.

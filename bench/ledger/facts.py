@@ -6,10 +6,14 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import triton
+
+from bench.ahead_of_time import Case, compile_case
+from bench.processes import processes
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
@@ -37,6 +41,17 @@ _OF_AMD = {
 }
 
 Facts = dict[str, int]
+
+
+def compile_all(jobs: Iterable[tuple[Case, str]]) -> Iterator[dict[str, Facts]]:
+    """The facts of the launches of each (case, architecture), by name; what takes longest comes first."""
+    in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
+    with processes(2) as pool:
+        yield from pool.map(_compile, *zip(*in_order, strict=True))
+
+
+def _compile(case: Case, architecture: str) -> dict[str, Facts]:
+    return {name: facts(x) for name, x in compile_case(case, architecture).items()}
 
 
 def facts(compiled: Any) -> Facts:

@@ -24,6 +24,11 @@ class Ledger:
     triton: str  # its version
     kernels: dict[str, Facts]  # by architecture, case and, where a row takes two, launch
 
+    def table(self) -> pd.DataFrame:
+        frame = pd.DataFrame.from_dict(self.kernels, orient="index")
+        columns = dict.fromkeys([*_ORDER, *frame.columns])
+        return frame.reindex(columns=list(columns)).fillna(0).astype(int)
+
 
 def load(path: Path = PATH) -> Ledger:
     return Ledger(**json.loads(path.read_text()))
@@ -59,20 +64,15 @@ def wide_accesses(facts: Facts) -> Facts:
 
 def differences(before: Ledger, after: Ledger) -> pd.DataFrame:
     """Facts that differ, a column each, in the kernels that are in both: "was > is" and nothing where they do not."""
-    frames = [
-        pd.DataFrame.from_dict(x.kernels, orient="index").fillna(0).astype(int)
-        for x in (before, after)
-    ]
-    columns = frames[1].columns.union(frames[0].columns, sort=False)
-    names = frames[1].index[frames[1].index.isin(frames[0].index)]
-    was, now = (x.reindex(index=names, columns=columns, fill_value=0) for x in frames)
+    names = [name for name in after.kernels if name in before.kernels]
+    was, now = before.table().align(after.table(), fill_value=0)
+    was, now = was.loc[names], now.loc[names]
     said = (was.astype(str) + " > " + now.astype(str)).where(was != now, "")
     return said.loc[(was != now).any(axis=1), (was != now).any()]
 
 
 def render(ledger: Ledger) -> str:
-    frame = pd.DataFrame.from_dict(ledger.kernels, orient="index").fillna(0).astype(int)
-    frame = frame[_ORDER + [fact for fact in frame.columns if fact not in _ORDER]]
+    frame = ledger.table()
     spilling = frame[frame["spills"] + frame["stack bytes"] > 0]
     main = frame[frame.index.str.contains(_MAIN)]
     sections = [

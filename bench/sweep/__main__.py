@@ -9,10 +9,7 @@ A table of configurations is made of what this finds; nothing is chosen when a l
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +19,17 @@ import torch
 from triton.backends.compiler import GPUTarget
 
 from bench.ahead_of_time import Case, compile_only
-from bench.ledger.pool import processes
+from bench.arguments import Parser
 from bench.machine import commit, describe
+from bench.processes import processes
 from bench.sweep.page import PAGE, of_case, render
 from bench.sweep.times import Launches, times
 from bench.sweep.variants import CASES, text, variants
-from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
-
-_COLUMNS = ["case", "config", "seconds", "share"]
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("bench.sweep", __doc__)
     parser.add_argument("-k", default="", help="only cases whose names match")
     parser.add_argument("--table", action="store_true", help="only the table's configurations")
     parser.add_argument("--compile", type=int, metavar="PROCESSES")
@@ -47,39 +40,31 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.page:
         PAGE.write_text(render(PAGE.parent))
         return
-    cases = [case for case in CASES if re.search(arguments.k, str(case))]
-    if not cases:
-        parser.error(f"no case matches {arguments.k!r}")
-    most = 1 if arguments.table else None
+    most = 1 if arguments.table or arguments.once else None
+    configs = {case: variants(case)[:most] for case in parser.matching(CASES, arguments.k)}
     device = torch.device("cuda")
     if arguments.compile:
-        compile_all(
-            [(x, config) for x in cases for config in variants(x)[:most]], arguments.compile
-        )
+        jobs = [(case, config) for case, tried in configs.items() for config in tried]
+        compile_all(jobs, arguments.compile)
     elif arguments.once:
-        for case in cases:
+        for case, (config,) in configs.items():
             print(case, flush=True)
-            Launches(case, device)(launch.choose(case.parameters, case.n, case.dtype))
+            Launches(case, device)(config)
         torch.cuda.synchronize()
     else:
-        measure_all({case: variants(case)[:most] for case in cases}, arguments.out, device)
+        measure_all(configs, arguments.out, device)
 
 
 def measure_all(configs: dict[Case, list[Config]], file: Path, device: torch.device) -> None:
     """Write what was measured on what, then a line for each configuration as it is measured."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "machine": describe(device, ""),
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
     with file.open("w") as out:
+        header = {"machine": describe(device, ""), **commit()}
         print(json.dumps(header), file=out, flush=True)
         for case, tried in configs.items():
             found = list(times(case, tried, device))
-            for line in found:
-                print(json.dumps(line), file=out, flush=True)
-            print(*of_case(pd.DataFrame(found, columns=_COLUMNS)), sep=" | ", flush=True)
+            print(*map(json.dumps, found), sep="\n", file=out, flush=True)
+            print(*of_case(pd.DataFrame(found)), sep=" | ", flush=True)
 
 
 def compile_all(jobs: Sequence[tuple[Case, Config]], number: int) -> None:

@@ -24,10 +24,12 @@ timed in CUDA graphs, by an earlier version of the command."""
 
 def of_case(lines: pd.DataFrame) -> pd.Series:
     """A row of the page.  lines: of one case, the table's first, with seconds and a share where it could be timed."""
+    lines = lines.reindex(columns=["case", "config", "seconds", "share"])
     case, then = lines.iloc[0][["case", "config"]]
     timed = lines.dropna(subset="seconds").set_index("config")
     fastest = "none" if timed.empty else timed["seconds"].idxmin()
-    now = _now(case)
+    of_name = next(each for each in CASES if str(each) == case)
+    now = text(launch.choose(of_name.parameters, of_name.n, of_name.dtype))
     shares = {config: f"{100 * share:.0f} %" for config, share in timed["share"].items()}
     return pd.Series(
         {
@@ -43,11 +45,6 @@ def of_case(lines: pd.DataFrame) -> pd.Series:
     )
 
 
-def _now(name: str) -> str:
-    case = next(case for case in CASES if str(case) == name)
-    return text(launch.choose(case.parameters, case.n, case.dtype))
-
-
 def render(folder: Path) -> str:
     return "\n\n".join([_INTRODUCTION, *map(_section, sorted(folder.glob("sweep-*.jsonl")))]) + "\n"
 
@@ -57,18 +54,12 @@ def _section(file: Path) -> str:
     frame = pd.DataFrame(lines)
     rate = frame["bytes"] / frame["seconds"]
     dtype = frame["case"].str.extract("(bfloat16|float32)", expand=False)
-    copies = (
-        (rate / frame["share"]).groupby(dtype, sort=False).max()
-    )  # bytes a second of the fastest
+    copies = (rate / frame["share"]).groupby(dtype, sort=False).max()  # bytes a second
     frame["share"] = rate / dtype.map(copies)
     rows = pd.DataFrame([of_case(found) for _, found in frame.groupby("case", sort=False)])
     machine, versions = header["machine"], header["machine"]["versions"]
     said = ", ".join(f"{copy / 1e12:.2f} TB/s ({dtype})" for dtype, copy in copies.items())
     about = f"{header['date']}, {machine['driver']}, torch {versions['torch']}, triton {versions['triton']}."
-    return "\n\n".join(
-        [
-            f"## {machine['name']}, commit {header['commit'][:10]}",
-            f"{about} Copies move {said}. {header.get('note', '')}".strip(),
-            rows.to_markdown(index=False, disable_numparse=True),
-        ]
-    )
+    title = f"## {machine['name']}, commit {header['commit'][:10]}"
+    about = f"{about} Copies move {said}. {header.get('note', '')}".strip()
+    return "\n\n".join([title, about, rows.to_markdown(index=False, disable_numparse=True)])

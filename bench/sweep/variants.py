@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from itertools import product
 
 import torch
 
@@ -14,6 +13,7 @@ from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 
 _MOST_SCORES = 128  # of a lane; more would take minutes to compile
+_REGISTERS = (80, 128, 255)
 F32, BF16 = torch.float32, torch.bfloat16
 
 CASES = [
@@ -33,60 +33,33 @@ CASES = [
 def variants(case: Case) -> list[Config]:
     """The table's first; then what differs from it in one thing, or in a few that go together."""
     base = launch.choose(case.parameters, case.n, case.dtype)
-    tried: list[dict[str, int | bool]] = [
-        {"registers": r} for r in (base.registers or 128, 80, 96, 128, 168, 255)
-    ]
-    tried += [{"stream": not base.stream, "registers": r} for r in (80, 96, 128)]
-    if base.parts > 1:
-        tried += [
-            {"warps": warps, "parts": parts * base.warps // warps, "registers": registers}
-            for warps in (2, 4, 8, 16)
-            for parts in (base.parts, 2 * base.parts)
-            for registers in (80, 128)
+    warps, parts = base.warps, base.parts
+    layouts = [base, replace(base, stream=not base.stream)]
+    if parts > 1:
+        layouts += [
+            replace(base, warps=each, parts=more * warps // each)
+            for each in (2, 4, 8, 16)
+            for more in (parts, 2 * parts)
         ]
     else:
-        wide, narrow = 2 * base.columns, base.columns // 2
-        one = base.warps == 1  # several rows then share a warp, or one is alone in it
-        for r in (72, 80, 96, 128):
-            tried.append(
-                {"columns": wide, "warps": base.warps * (1 if base.rows > 1 else 2), "registers": r}
-            )
-        for r in (128, 168, 255) if base.stream else (255,):
-            tried.append({"columns": narrow, "warps": max(1, base.warps // 2), "registers": r})
-        tried += [
-            {"columns": wide, "warps": 2 * base.warps, "registers": 96},
-            {
-                "columns": 2 * wide,
-                "warps": base.warps * (1 if base.rows > 2 else 4),
-                "registers": 80,
-            },
-            {"warps": 2 * base.warps, "registers": 128},
-            {"vectors": 3 - base.vectors, "registers": 128},
-            *(
-                {
-                    "stream": True,
-                    "columns": narrow,
-                    "warps": max(1, base.warps // 2),
-                    "registers": r,
-                }
-                for r in (80, 128)
-            ),
+        layouts += [
+            replace(base, columns=int(base.columns * wider), warps=max(1, int(warps * more)))
+            for wider, more in ((2, 1), (2, 2), (4, 4), (0.5, 0.5))
         ]
-        if not one and case.n >= 16_384:
-            tried += [
-                {"parts": parts, "warps": base.warps // parts, "registers": 128} for parts in (2, 4)
-            ]
-    return list(dict.fromkeys(filter(None, (_laid_out(case, base, changes) for changes in tried))))
+        layouts.append(replace(base, vectors=3 - base.vectors))
+        if case.n >= 16_384:
+            layouts += [replace(base, parts=each, warps=warps // each) for each in (2, 4)]
+    tried = [replace(each, registers=r) for each, r in product(layouts, _REGISTERS)]
+    found = (table.laid_out(each, case.n, case.dtype) for each in tried)
+    return list(dict.fromkeys([base, *(each for each in found if _is_kernel(case, each))]))
 
 
-def _laid_out(case: Case, base: Config, changes: Mapping[str, Any]) -> Config | None:
-    """None where there is no such kernel, or none that compiles in seconds."""
-    new = table.laid_out(replace(base, **changes), case.n, case.dtype)
-    scores = new.blocks * new.vectors * 16 // case.dtype.itemsize
-    fits = 32 * new.warps * (new.registers or 0) <= 65_536 and new.warps <= 16
-    short = new.stream or scores <= _MOST_SCORES
-    known = launch.in_range(case.parameters, case.n, case.dtype, new)
-    return new if fits and short and known else None
+def _is_kernel(case: Case, config: Config) -> bool:
+    """The result says whether there is such a kernel, which compiles in seconds."""
+    scores = config.blocks * config.vectors * 16 // case.dtype.itemsize
+    fits = 32 * config.warps * (config.registers or 0) <= 65_536 and config.warps <= 16
+    short = config.stream or scores <= _MOST_SCORES
+    return fits and short and launch.in_range(case.parameters, case.n, case.dtype, config)
 
 
 def text(c: Config) -> str:

@@ -17,8 +17,8 @@ from triton_topk import reference
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """It returns the mean loss of scores (N, C) and labels (N,)."""
-Make = Callable[[int, int, torch.device], Loss]
-"""It returns the loss for a number of classes, k and a device."""
+Make = Callable[..., Loss]
+"""It returns the loss for a number of classes, k, a device and options such as tau and reduction."""
 Definition = Callable[[Tensor, Tensor, int], Tensor]
 """It returns the loss of each row of scores, for labels and k, differentiable."""
 
@@ -51,7 +51,11 @@ class Implementation:
 
 
 def _with_k(function: Callable[..., Tensor], **options: str) -> Make:
-    return lambda n, k, device: partial(function, k=k, **options)
+    return lambda n, k, device, **given: partial(function, k=k, **options, **given)
+
+
+def _without_k(function: Callable[..., Tensor]) -> Make:
+    return lambda n, k, device, **given: partial(function, **given)
 
 
 def _lq(scores: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -67,8 +71,11 @@ def _entropy(scores: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def _reference(algorithm: reference.Algorithm) -> Make:
-    losses = partial(reference.smooth_svm, algorithm=algorithm)
-    return lambda n, k, device: lambda scores, labels: losses(scores, labels, k).mean()
+    def make(n: int, k: int, device: torch.device, reduction: str = "mean", **given: float) -> Loss:
+        losses = partial(reference.smooth_svm, k=k, algorithm=algorithm, **given)
+        return losses if reduction == "none" else lambda *batch: losses(*batch).mean()
+
+    return make
 
 
 def _compiled_cross_entropy(n: int, k: int, device: torch.device) -> Loss:
@@ -81,12 +88,27 @@ def _compiled_cross_entropy(n: int, k: int, device: torch.device) -> Loss:
     return torch.compile(F.cross_entropy, dynamic=False)
 
 
-def _authors(n: int, k: int, device: torch.device) -> Loss:
+def _authors(
+    n: int,
+    k: int,
+    device: torch.device,
+    loss: str = "SmoothTopkSVM",
+    tau: float = 1.0,
+    margin: float = 1.0,
+    reduction: str = "mean",
+) -> Loss:
     _require("topk", "https://github.com/oval-group/smooth-topk")
-    from topk.svm import SmoothTopkSVM
+    from topk import svm
 
-    loss = SmoothTopkSVM(n_classes=n, alpha=1.0, tau=1.0, k=k)
-    return loss.cuda() if device.type == "cuda" else loss
+    options = {"k": k} if loss == "SmoothTopkSVM" else {}
+    mean = getattr(svm, loss)(n_classes=n, alpha=margin, tau=tau, **options)
+    mean = mean.cuda() if device.type == "cuda" else mean
+
+    def losses(scores: Tensor, labels: Tensor) -> Tensor:
+        rows = zip(scores.split(1), labels.split(1), strict=True)
+        return torch.cat([mean(row, label).reshape(1) for row, label in rows])
+
+    return mean if reduction == "mean" else losses
 
 
 def _liger(n: int, k: int, device: torch.device) -> Loss:
@@ -122,10 +144,10 @@ _ALL = (
     Implementation("smooth_svm taylor", _SMOOTH, _TAYLOR, ours=True),
     Implementation("hard_svm", _HARD, _with_k(triton_topk.hard_svm), ours=True),
     Implementation("mixture", _mixture, _with_k(triton_topk.smooth_svm_lq), ours=True),
-    Implementation("lq_loss", _lq, lambda *_: triton_topk.lq_loss, ours=True, has_k=False),
+    Implementation("lq_loss", _lq, _without_k(triton_topk.lq_loss), ours=True, has_k=False),
     Implementation("divide and conquer", _SMOOTH, _CONQUER),
     Implementation("summation", _SMOOTH, _SUMMATION, dtypes=_FLOAT32, max_classes=4096),
-    Implementation("F.cross_entropy", _entropy, lambda *_: F.cross_entropy, has_k=False),
+    Implementation("F.cross_entropy", _entropy, _without_k(F.cross_entropy), has_k=False),
     Implementation("F.cross_entropy compiled", _entropy, _compiled_cross_entropy, has_k=False),
     Implementation("authors' topk", _SMOOTH, _authors, capturable=False),
     Implementation("Liger cross_entropy", _entropy, _liger, has_k=False, capturable=False),

@@ -8,37 +8,30 @@ run in Triton's interpreter.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import importlib.metadata
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich
-from pytest_benchmark.utils import get_commit_info
-
 from bench.accuracy.measuring import Results, run
 from bench.accuracy.page import FIGURE, draw, page
 from bench.accuracy.points import all_points
+from bench.arguments import Parser
+from bench.machine import commit
 
 
 def provenance(results: Results) -> str:
-    commit = get_commit_info()
     installed = {x.name: x.version for x in importlib.metadata.distributions()}
     versions = [f"{x} {installed.get(x, 'not installed')}" for x in ("torch", "triton", "mpmath")]
-    changed = " with changes" if commit["dirty"] else ""
     return (
-        f"`python -m bench.accuracy --seed {results.seed}`: commit {commit['id'][:10]}{changed}, "
-        f"{datetime.date.today()}, Python {platform.python_version()}, {', '.join(versions)}, "
+        f"`python -m bench.accuracy --seed {results.seed}`: commit {', '.join(commit().values())}, "
+        f"Python {platform.python_version()}, {', '.join(versions)}, "
         f"{platform.machine()}; {len(all_points())} points and the adversarial rows of the tests."
     )
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("bench.accuracy", __doc__)
     parser.add_argument("--out", type=Path, default=Path("build/reports"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(given)
@@ -49,7 +42,7 @@ def main(given: Sequence[str] | None = None) -> None:
     draw(results.measured).savefig(arguments.out / FIGURE, dpi=150)
     report = arguments.out / "accuracy.md"
     report.write_text(text)
-    rich.print(f"Written: {report}")
+    print(f"Written: {report}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What is measured: losses and their gradients, as a user of each would get them."""
+"""The implementations of the benchmark are measured as losses of rows, ours with either backend."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import warnings
 from collections.abc import Callable
@@ -12,18 +11,15 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-import triton_topk
+from bench import implementations
 from bench.accuracy.points import Point
-from triton_topk import reference
 
 Loss = Callable[[Tensor, Tensor, Point], Tensor]
 """The losses (N,) of scores (N, C) and labels (N,)."""
 
 EAGER, KERNELS, TAYLOR = "smooth_svm, eager", "smooth_svm, kernels", "smooth_svm taylor, eager"
-AUTHORS, AUTHORS_TOP_1 = "authors' SmoothTopkSVM", "authors' SmoothTop1SVM"
-LQ_EAGER, LQ_KERNELS = "lq_loss(q=0), eager", "lq_loss(q=0), kernels"
+AUTHORS = "authors' SmoothTopkSVM"
 _KERNELS_MOST_K = 16
 
 
@@ -53,42 +49,20 @@ def absent() -> dict[str, str]:
     }
 
 
-def _smooth_svm(backend: str, gradient: str = "exact") -> Loss:
-    return lambda scores, labels, point: triton_topk.smooth_svm(
-        scores,
-        labels,
-        point.k,
-        tau=point.tau,
-        margin=point.margin,
-        reduction="none",
-        gradient=gradient,
-        backend=backend,
-    )
-
-
-def _lq(backend: str) -> Loss:
-    return lambda scores, labels, point: triton_topk.lq_loss(
-        scores, labels, 0.0, reduction="none", backend=backend
-    )
-
-
-def _reference(algorithm: reference.Algorithm) -> Loss:
-    return lambda scores, labels, point: reference.smooth_svm(
-        scores, labels, point.k, tau=point.tau, margin=point.margin, algorithm=algorithm
-    )
-
-
-def _authors(name: str) -> Loss:
-    """Single losses, of a module that returns their mean."""
+def _of(name: str, *arguments: str, **options: object) -> Loss:
+    """An implementation of the benchmark, with these arguments of the point and these options."""
 
     def loss(scores: Tensor, labels: Tensor, point: Point) -> Tensor:
-        k = {"k": point.k} if name == "SmoothTopkSVM" else {}
-        make = getattr(importlib.import_module("topk.svm"), name)
-        mean = make(point.n, alpha=point.margin, tau=point.tau, **k)
-        rows = zip(scores.split(1), labels.split(1), strict=True)
-        return torch.cat([mean(row, label).reshape(1) for row, label in rows])
+        given = options | {argument: getattr(point, argument) for argument in arguments}
+        make = implementations.IMPLEMENTATIONS[name].make
+        losses = make(point.n, point.k, torch.device("cpu"), reduction="none", **given)
+        return losses(scores, labels)
 
     return loss
+
+
+def _smooth(name: str, **options: object) -> Loss:
+    return _of(name, "tau", "margin", **options)
 
 
 def _few(point: Point) -> bool:
@@ -96,19 +70,30 @@ def _few(point: Point) -> bool:
     return point.k in (5, 16) and point.n == 100 and point.dtype == "float32"
 
 
+def _short(point: Point) -> bool:
+    return point.k <= _KERNELS_MOST_K
+
+
+def _entropy(point: Point) -> bool:
+    return (point.k, point.tau, point.margin) == (1, 1.0, 0.0)
+
+
 IMPLEMENTATIONS = {
-    EAGER: Implementation(_smooth_svm("eager")),
-    KERNELS: Implementation(_smooth_svm("triton"), lambda p: p.k <= _KERNELS_MOST_K, "triton"),
-    TAYLOR: Implementation(_smooth_svm("eager", "taylor")),
-    "smooth_svm taylor, kernels": Implementation(_smooth_svm("triton", "taylor"), _few, "triton"),
-    "divide and conquer": Implementation(_reference("divide_and_conquer")),
-    "summation": Implementation(_reference("summation")),
-    AUTHORS: Implementation(_authors("SmoothTopkSVM"), package="topk"),
-    AUTHORS_TOP_1: Implementation(_authors("SmoothTop1SVM"), lambda p: p.k == 1, "topk"),
-    "F.cross_entropy": Implementation(
-        lambda scores, labels, point: F.cross_entropy(scores, labels, reduction="none"),
-        lambda p: p.is_cross_entropy,
+    EAGER: Implementation(_smooth("smooth_svm", backend="eager")),
+    KERNELS: Implementation(_smooth("smooth_svm", backend="triton"), _short, "triton"),
+    TAYLOR: Implementation(_smooth("smooth_svm taylor", backend="eager")),
+    "smooth_svm taylor, kernels": Implementation(
+        _smooth("smooth_svm taylor", backend="triton"), _few, "triton"
     ),
-    LQ_EAGER: Implementation(_lq("eager"), lambda p: p.is_cross_entropy),
-    LQ_KERNELS: Implementation(_lq("triton"), lambda p: p.is_cross_entropy, "triton"),
+    "divide and conquer": Implementation(_smooth("divide and conquer")),
+    "summation": Implementation(_smooth("summation")),
+    AUTHORS: Implementation(_smooth("authors' topk"), package="topk"),
+    "authors' SmoothTop1SVM": Implementation(
+        _smooth("authors' topk", loss="SmoothTop1SVM"), lambda point: point.k == 1, "topk"
+    ),
+    "F.cross_entropy": Implementation(_of("F.cross_entropy"), _entropy),
+    "lq_loss(q=0), eager": Implementation(_of("lq_loss", q=0.0, backend="eager"), _entropy),
+    "lq_loss(q=0), kernels": Implementation(
+        _of("lq_loss", q=0.0, backend="triton"), _entropy, "triton"
+    ),
 }

@@ -43,7 +43,7 @@ class Results:
     """measured: a line for each part of what an implementation computes at a point.
 
     It has the point's coordinates, the largest `error` of its rows, relative (of a gradient to the row's largest
-    entry) and infinite for NaN, infinity or an exception; what it `got` there, the `truth`, and `where` that is.
+    entry) and infinite for NaN, infinity or an exception, and whether it `raised` one.
     """
 
     seed: int
@@ -94,74 +94,49 @@ def run(seed: int) -> Results:
 def measure(point: Point, seed: int, missing: Collection[str]) -> list[Record]:
     """The errors of every implementation that takes the point and is not missing."""
     found = rows(point, seed)
-    truths = [truth(point, row) for row in found]
+    truths = list(zip(*(truth(point, row) for row in found), strict=True))
     return [
-        {"implementation": name, "point": point, **asdict(point), "part": part, **worst}
+        {"implementation": name, "point": point, **asdict(point), "part": part, **record}
         for name, implementation in IMPLEMENTATIONS.items()
         if found and implementation.takes(point) and name not in missing
-        for part, worst in zip(PARTS, _worst(implementation, point, found, truths), strict=True)
+        for part, record in zip(PARTS, _errors(implementation, point, found, truths), strict=True)
     ]
 
 
-def truth(point: Point, row: Row) -> tuple[float, Tensor]:
+def truth(point: Point, row: Row) -> tuple[Tensor, ...]:
     """The exact loss, and the exact gradient (n,), in float64."""
     loss, gradient = exact_smooth_svm(
         row.scores.tolist(), row.label, point.k, tau=point.tau, margin=point.margin
     )
-    return float(loss), torch.tensor([float(x) for x in gradient], dtype=torch.float64)
+    exact = (float(loss), [float(x) for x in gradient])
+    return tuple(torch.tensor(x, dtype=torch.float64) for x in exact)
 
 
-def _worst(
+def _errors(
     implementation: Implementation,
     point: Point,
     found: list[Row],
-    truths: list[tuple[float, Tensor]],
-) -> tuple[Record, Record]:
+    truths: list[tuple[Tensor, ...]],
+) -> list[Record]:
     scores = torch.stack([row.scores for row in found])
     labels = torch.tensor([row.label for row in found])
     try:
-        losses, gradients = implementation.run(scores, labels, point)
-    except Exception as error:  # an implementation that raises is wrong, and the report says how
-        words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
-        failure = {"error": math.inf, "got": math.nan, "truth": math.nan, "where": words}
-        return (failure | {"raised": True},) * 2
+        computed = implementation.run(scores, labels, point)
+    except Exception:  # an implementation that raises is wrong, and the report counts how often
+        return [{"error": math.inf, "raised": True}] * 2
     # Below, a number has not all of its digits in this dtype.
     floor = 10 * torch.finfo(scores.dtype).tiny
-    each = list(zip(found, truths, losses.tolist(), gradients.double(), strict=True))
-    of_losses = [of_loss(row, t, loss, floor) for row, (t, _), loss, _ in each]
-    of_gradients = [of_gradient(row, t, g, floor) for row, (_, t), _, g in each]
-    return max(of_losses, key=_by_error), max(of_gradients, key=_by_error)
+    return [
+        {"error": largest_error(got, torch.stack(exact), floor), "raised": False}
+        for got, exact in zip(computed, truths, strict=True)
+    ]
 
 
-def _by_error(record: Record) -> float:
-    return record["error"]
-
-
-def of_loss(row: Row, truth: float, got: float, floor: float) -> Record:
-    error = _relative(abs(got - truth), truth, floor)
-    return _record(error, got, truth, f"label {row.place}")
-
-
-def of_gradient(row: Row, truth: Tensor, got: Tensor, floor: float) -> Record:
-    wrong = (got - truth).abs()
-    entry = int(wrong.nan_to_num(math.inf).argmax())
-    error = _relative(float(wrong[entry]), float(truth.abs().max()), floor)
-    rank = int((row.scores > row.scores[entry]).sum()) + 1
-    whose = "the label's entry" if entry == row.label else f"entry of rank {rank}"
-    return _record(error, float(got[entry]), float(truth[entry]), f"{whose}, label {row.place}")
-
-
-def _record(error: float, got: float, truth: float, where: str) -> Record:
-    return {"error": error, "got": got, "truth": truth, "where": where, "raised": False}
-
-
-def _relative(wrong: float, size: float, floor: float) -> float:
-    """What is below the floor only has to stay there."""
-    if not math.isfinite(wrong):
-        return math.inf
-    if size > floor:
-        return wrong / size
-    return 0.0 if wrong <= floor else math.inf
+def largest_error(got: Tensor, truth: Tensor, floor: float) -> float:
+    """Relative to the largest entry of a row.  What is below the floor only has to stay there."""
+    wrong, size = (x.reshape(len(x), -1).abs().amax(1) for x in (got.double() - truth, truth))
+    below = torch.where(wrong <= floor, 0.0, math.inf)
+    return float(torch.where(size > floor, wrong / size, below).nan_to_num(math.inf, math.inf).max())
 
 
 def adversarial_smooth(backend: str, k: int, n: int) -> list[Record]:

@@ -13,7 +13,7 @@ SPREADS = (0.01, 1.0, 10.0, 100.0, 1000.0)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Point:
     """The loss's arguments, and scores of n classes with a standard deviation, the spread."""
 
@@ -26,45 +26,29 @@ class Point:
     gap: float | None = None  # of the k largest, the label among them, above all others
     lead: float | None = None  # of the label, above where the hard loss becomes 0
 
-    def __str__(self) -> str:
-        words = [f"k = {self.k}, tau = {self.tau:g}, n = {self.n:,}, spread {self.spread:g}"]
-        words += [f"margin {self.margin:g}"] if self.margin != 1 else []
-        words += [f"gap {self.gap:g}"] if self.gap is not None else []
-        words += [f"lead {self.lead:g}"] if self.lead is not None else []
-        words += [self.dtype] if self.dtype != "float32" else []
-        return ", ".join(words)
-
-    @property
-    def is_cross_entropy(self) -> bool:
-        return (self.k, self.tau, self.margin) == (1, 1.0, 0.0)
-
 
 BASE = Point()
 
 
-def _walk(name: str, values: Iterable[Any]) -> dict[str, Point]:
-    return {
-        f"{x:,}" if isinstance(x, int) else f"{x:g}": replace(BASE, **{name: x}) for x in values
-    }
-
-
-def _unit(values: Iterable[float]) -> dict[str, Point]:
-    return {f"{x:g}": replace(BASE, tau=x, spread=x, margin=x) for x in values}
+def _walk(values: Iterable[Any], *names: str) -> dict[str, Point]:
+    """These arguments all have each of the values."""
+    points = {x: replace(BASE, **dict.fromkeys(names, x)) for x in values}
+    return {f"{x:,}" if isinstance(x, int) else f"{x:g}": p for x, p in points.items()}
 
 
 # Each goes away from BASE in one direction.
 WALKS = {
-    "spread up": _walk("spread", (10.0, 100.0, 1e3, 1e4, 1e6, 1e10, 1e20, 1e30)),
-    "spread down": _walk("spread", (0.1, 0.01, 1e-4, 0.0)),
-    "tau up": _walk("tau", (10.0, 100.0, 1e4, 1e6, 1e10, 1e30, 1e37)),
-    "tau down": _walk("tau", (0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-10, 1e-30, 1e-37)),
-    "unit up": _unit((1e3, 1e10, 1e30, 1e36, 1e37)),
-    "unit down": _unit((1e-3, 1e-10, 1e-30, 1e-36, 1e-37)),
-    "n up": _walk("n", (10_000, 30_000)),
-    "n down": _walk("n", (100, 10, 7, 6)),
-    "k up": _walk("k", (10, 16, 20, 50, 100, 200)),
-    "k down": _walk("k", (2, 1)),
-    "gap up": _walk("gap", (1.0, 10.0, 30.0, 34.0, 35.0, 40.0, 60.0, 100.0)),
+    "spread up": _walk((10.0, 100.0, 1e3, 1e4, 1e6, 1e10, 1e20, 1e30), "spread"),
+    "spread down": _walk((0.1, 0.01, 1e-4, 0.0), "spread"),
+    "tau up": _walk((10.0, 100.0, 1e4, 1e6, 1e10, 1e30, 1e37), "tau"),
+    "tau down": _walk((0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-10, 1e-30, 1e-37), "tau"),
+    "unit up": _walk((1e3, 1e10, 1e30, 1e36, 1e37), "tau", "spread", "margin"),
+    "unit down": _walk((1e-3, 1e-10, 1e-30, 1e-36, 1e-37), "tau", "spread", "margin"),
+    "n up": _walk((10_000, 30_000), "n"),
+    "n down": _walk((100, 10, 7, 6), "n"),
+    "k up": _walk((10, 16, 20, 50, 100, 200), "k"),
+    "k down": _walk((2, 1), "k"),
+    "gap up": _walk((1.0, 10.0, 30.0, 34.0, 35.0, 40.0, 60.0, 100.0), "gap"),
     "precision down": {x: replace(BASE, dtype=x) for x in ("float16", "bfloat16")},
 }
 

@@ -16,7 +16,6 @@ AHEAD = 10  # of the label, in units of k tau
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    place: str  # of the label
     scores: Tensor  # (n,), in the dtype of the point
     label: int
 
@@ -29,11 +28,11 @@ def rows(point: Point, seed: int) -> list[Row]:
     words = f"{seed} {replace(point, dtype='')!r}"
     generator = torch.Generator().manual_seed(zlib.crc32(words.encode()))
     dtype = getattr(torch, point.dtype)
-    found = [Row(place, x.to(dtype), label) for place, x, label in _rows(point, generator)]
+    found = [Row(scores.to(dtype), label) for scores, label in _rows(point, generator)]
     return [row for row in found if row.scores.isfinite().all()]
 
 
-def _rows(point: Point, generator: torch.Generator) -> Iterator[tuple[str, Tensor, int]]:
+def _rows(point: Point, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
     k, n = point.k, point.n
 
     def gauss() -> Tensor:
@@ -51,18 +50,18 @@ def _rows(point: Point, generator: torch.Generator) -> Iterator[tuple[str, Tenso
 
     corner = k * point.margin
     if point.gap is not None:
-        for place, rank in (("largest", 0), ("k-th", k - 1)):
+        for rank in (0, k - 1):
             scores = gauss()
             top = scores.topk(k).indices
             rest = scores.clone().index_fill_(0, top, -torch.inf).max()
             scores[top] += rest + point.gap - scores[top[-1]]
-            yield place, scores, int(top[rank])
+            yield scores, int(top[rank])
     elif point.lead is not None:
-        yield "ahead", *above_pivot(corner + point.lead)
-        yield "ahead", *above_pivot(corner + point.lead)
+        yield above_pivot(corner + point.lead)
+        yield above_pivot(corner + point.lead)
     else:
-        yield "anywhere", gauss(), anywhere()
+        yield gauss(), anywhere()
         scores = gauss()
-        yield "k-th", scores, int(scores.topk(k).indices[-1])
-        yield "in the corner", *above_pivot(corner)
-        yield "ahead", *above_pivot(corner + AHEAD * k * point.tau)
+        yield scores, int(scores.topk(k).indices[-1])
+        yield above_pivot(corner)
+        yield above_pivot(corner + AHEAD * k * point.tau)

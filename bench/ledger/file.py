@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.ledger.facts import Facts
+from bench.pages import fill
 
 PATH = Path(__file__).parents[2] / "reports" / "kernels.json"
 PAGE = PATH.with_suffix(".md")
@@ -73,31 +74,11 @@ def differences(before: Ledger, after: Ledger) -> pd.DataFrame:
 
 def render(ledger: Ledger) -> str:
     frame = ledger.table()
-    spilling = frame[frame["spills"] + frame["stack bytes"] > 0]
+    spilling = frame[frame["spills"] + frame["stack bytes"] > 0][_ORDER[:3]]
     main = frame[frame.index.str.contains(_MAIN)]
-    sections = [
-        f"""\
-# The compiled kernels
-
-`python -m bench.ledger` shows what Triton {ledger.triton} makes of the kernel of every loss, for GPUs that need not be
-there. All of it is in [kernels.json](kernels.json), which the tests compare with. A row that is too long for one
-program is read twice, in parts: one launch makes summaries of them, another finishes the row. Every kernel computes
-the loss and the gradient, unless its name says forward.""",
-        "## Spills\n\nEvery kernel of the ledger has enough registers, except:",
-        _table(spilling[_ORDER[:3]]),
-        """\
-## The code
-
-Instructions are counted as they stand in the code, however often each runs; one of NVIDIA's takes 16 bytes. Special:
-exponentials, logarithms and reciprocals; exp2 are those of base 2. Choices: minima, maxima, comparisons and selections
-of float32. Loads and stores are of global memory, by the bits of a lane. For AMD's GPUs only what the compiler itself
-says is known. The kernels are those of rows of 1,000 and 131,072 scores.""",
-    ]
+    targets = {}
     for target in ("sm_80", "sm_90", "sm_100", "gfx942"):
         of_target = main[main.index.str.startswith(target)]
-        sections += [f"### {target}", _table(of_target.loc[:, (of_target != 0).any()])]
-    return "\n\n".join(sections) + "\n"
-
-
-def _table(frame: pd.DataFrame) -> str:
-    return frame.reset_index(names="kernel").to_markdown(index=False)
+        targets[target] = of_target.loc[:, (of_target != 0).any()].reset_index(names="kernel")
+    spilling = spilling.reset_index(names="kernel")
+    return fill(PAGE.name, triton=ledger.triton, spilling=spilling, targets=targets)

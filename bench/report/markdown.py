@@ -12,11 +12,6 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns
     return "\n".join(f"| {' | '.join(row)} |" for row in [headers, aligned, *cells])
 
 
-def folded(title: str, body: str) -> str:
-    """A click opens the body."""
-    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
-
-
 def number(x: float) -> str:
     """A number has three digits."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"

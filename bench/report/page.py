@@ -9,40 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench import rounds
+from bench.pages import fill
 from bench.report import tables
 from bench.report.figures import drawings
-from bench.report.markdown import folded, percent, size, table
+from bench.report.markdown import percent, size, table
 from bench.report.runs import Run
-from bench.report.tables import FIRST_K, axes
-from bench.rounds import MOST_SHARE, MOST_SPREAD, MOST_WAITED, TRIES
-
-GLOSSARY = f"""\
-smooth_svm, smooth_svm taylor (with `gradient="taylor"`), hard_svm, lq_loss and the mixture (`smooth_svm_lq`) are this
-package's. Divide and conquer and summation are the two algorithms of `triton_topk.reference` for smooth_svm; authors'
-topk is the code of Berrada, Zisserman and Kumar for it. F.cross_entropy, alone and under `torch.compile`, and Liger
-cross_entropy have no k and do less, at every k the same; difftopk is another top-k loss, by sorting. Before each
-measurement the result was compared with the definition in float64, where there is one; what failed was not timed.
-Times are medians of calls in rounds in which all implementations of the same shape, dtype and work took turns, and
-with them a copy of the scores; the clock is the host's on a CPU, and on a GPU its own, around a CUDA graph where one
-can be captured. A `?` marks what up to {TRIES} such tries did not make steady: its interquartile range is above
-{MOST_SPREAD} of the median, its bytes moved more than {MOST_SHARE - 1:.0%} faster than those of the copy, its threads
-waited for a CPU for more than {MOST_WAITED} of its time, or the copy was unsteady."""
-
-ALONG_N = (
-    "The number of scores is the same at every n: times in a row that are equal are linear in n."
-)
-
-SHARE = """\
-The share compares the bytes that must move, the scores read once and, backward, the gradient written once, with what a
-copy of the same scores moves in as much time of the same rounds. On a CPU its caches may hold them."""
-
-EXPONENTS = f"""\
-The exponents are of time per row against n, and of time against k from k = {FIRST_K} on (k = 1 is cross-entropy): the
-slope by linear regression of logarithms ± its standard error (number of points, without those that have a `?`). 1 is
-proportional. The upper half are the larger values, where what does not depend on k weighs less. Along n what a call
-costs is shared by equally many scores."""
-
-MEMORY = "The memory is the peak of what is allocated beyond the scores and the gradient."
+from bench.report.tables import axes
 
 _FIGURES = {
     "n": "Time per score against the number of classes n",
@@ -57,28 +30,24 @@ _CAPTIONS = {
 
 
 def page(run: Run) -> str:
-    measured, along, ms = run.measured, axes(run.measured), tables.milliseconds
-    chapters = [  # title, figure, introduction, body
-        ("Where another implementation is faster", "", "", tables.faster(measured)),
-        ("In short", "", "", tables.headline(along)),
-        ("Time against n", "n", ALONG_N, tables.values(along, "n", "ms per call", ms)),
-        ("Time against k", "k", "", tables.values(along, "k", "ms per call", ms)),
-        ("Time against the batch", "", "", tables.values(along, "batch", "ms per call", ms)),
-        ("Share of copy bandwidth", "copy", SHARE, tables.values(along, "n", "", tables.share)),
-        ("Ratio to others", "ratios", "", tables.compared(along)),
-        ("Memory", "", MEMORY, tables.values(along, "n", "", _memory)),
-        ("Exponents", "", EXPONENTS, tables.exponents(along)),
-        ("Left out", "", "", tables.left_out(run.left_out)),
-    ]
-    parts = [f"# Benchmark: {run.about['name']}", _provenance(run), busy(run), GLOSSARY]
-    images = _images(run)
-    for title, figure, introduction, body in chapters:
-        if body:
-            # The figure of the main dtype, those of the others to be unfolded.
-            first, *others = images.get(figure, {"": ""}).items()
-            folds = [folded(f"Figure: {dtype}", image) for dtype, image in others]
-            parts += filter(None, [f"## {title}", first[1], *folds, introduction, body])
-    return "\n\n".join(parts) + "\n"
+    along, ms = axes(run.measured), tables.milliseconds
+    return fill(
+        "benchmark.md",
+        about=run.about,
+        provenance=_provenance(run),
+        busy=busy(run),
+        rounds=rounds,
+        images=_images(run),
+        faster=tables.faster(run.measured),
+        headline=tables.headline(along),
+        times={x: tables.values(along, x, "ms per call", ms) for x in ("n", "k", "batch")},
+        share=tables.values(along, "n", "", tables.share),
+        compared=tables.compared(along),
+        memory=tables.values(along, "n", "", _memory),
+        exponents=tables.exponents(along),
+        first_k=tables.FIRST_K,
+        left_out=tables.left_out(run.left_out),
+    )
 
 
 def _images(run: Run, folder: str = "") -> dict[str, dict[str, str]]:

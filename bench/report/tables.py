@@ -11,7 +11,8 @@ from scipy.stats import linregress
 
 from bench.cells import K
 from bench.implementations import IMPLEMENTATIONS
-from bench.report.markdown import folded, number, percent, table
+from bench.pages import folded
+from bench.report.markdown import number, percent, table
 
 BASES = ("smooth_svm", "lq_loss")  # of ours, which the others are compared with
 FEWEST = 3  # points of an axis and of a fit: any two are on a line
@@ -92,7 +93,7 @@ def _by_kind(title: str, headers: list[str], grid: pd.DataFrame) -> str:
         parts.append(f"{title}, {', '.join(lines[0][0])}:\n\n{body}")
     if others:
         body = table([*headers, *_KIND, *columns], others, text_columns=len(headers) + 2)
-        parts.append(folded(f"{title}, the other dtypes and work", body))
+        parts.append(folded(body, f"{title}, the other dtypes and work"))
     return "\n\n".join(parts)
 
 

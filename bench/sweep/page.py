@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from bench.pages import fill
 from bench.sweep.variants import CASES, text
 from triton_topk.kernels import launch
 
 PAGE = Path(__file__).parents[2] / "reports/sweep.md"
-_INTRODUCTION = """\
-# Launch configurations
-
-`python -m bench.sweep` times the kernel of a loss alone, forward + backward of the mean, on 2^26 scores; the
-configurations of a case take turns. The table is the one of `triton_topk/kernels/config.py`, at that commit and now. A
-configuration is rows x columns x vectors x blocks of a program, whose scores are kept in registers (r) or read again in
-each phase (s); then warps (w), registers a lane at most (r) and programs of a row (p). A share is that of the bandwidth
-of the fastest copy of the run in the same type; it is empty where that configuration was not tried. The runs below were
-timed in CUDA graphs, by an earlier version of the command."""
 
 
 def of_case(lines: pd.DataFrame) -> pd.Series:
@@ -46,10 +39,11 @@ def of_case(lines: pd.DataFrame) -> pd.Series:
 
 
 def render(folder: Path) -> str:
-    return "\n\n".join([_INTRODUCTION, *map(_section, sorted(folder.glob("sweep-*.jsonl")))]) + "\n"
+    return fill(PAGE.name, runs=map(_run, sorted(folder.glob("sweep-*.jsonl"))))
 
 
-def _section(file: Path) -> str:
+def _run(file: Path) -> tuple[dict[str, Any], str, pd.DataFrame]:
+    """The header, how fast copies are by type, and the rows of the page."""
     header, *lines = map(json.loads, file.read_text().splitlines())
     frame = pd.DataFrame(lines)
     rate = frame["bytes"] / frame["seconds"]
@@ -57,9 +51,5 @@ def _section(file: Path) -> str:
     copies = (rate / frame["share"]).groupby(dtype, sort=False).max()  # bytes a second
     frame["share"] = rate / dtype.map(copies)
     rows = pd.DataFrame([of_case(found) for _, found in frame.groupby("case", sort=False)])
-    machine, versions = header["machine"], header["machine"]["versions"]
     said = ", ".join(f"{copy / 1e12:.2f} TB/s ({dtype})" for dtype, copy in copies.items())
-    about = f"{header['date']}, {machine['driver']}, torch {versions['torch']}, triton {versions['triton']}."
-    title = f"## {machine['name']}, commit {header['commit'][:10]}"
-    about = f"{about} Copies move {said}. {header.get('note', '')}".strip()
-    return "\n\n".join([title, about, rows.to_markdown(index=False, disable_numparse=True)])
+    return header, said, rows

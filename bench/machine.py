@@ -25,10 +25,8 @@ def describe(device: torch.device, cpu: str) -> dict[str, Any]:
     versions = {"python": platform.python_version(), "triton_topk": triton_topk.__version__}
     versions["torch"] = torch.__version__
     for package in ("triton", "liger-kernel", "difftopk"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+        found = importlib.metadata.distributions(name=package)
+        versions[package] = next((each.version for each in found), "not installed")
     return {
         "name": torch.cuda.get_device_name(device) if on_gpu else cpu,
         "kind": device.type,

@@ -8,9 +8,7 @@ must have equal ones.  Each structure has a line; the exit code is 1 if one is w
 
 from __future__ import annotations
 
-import argparse
 import math
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.ahead_of_time import Case
+from bench.arguments import Parser
 from triton_topk import eager
 from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
@@ -148,17 +147,13 @@ def _differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def main(given: Sequence[str] | None = None, device: str = "cuda") -> int:
-    usage = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("bench.smoke", description=__doc__, formatter_class=usage)
+    parser = Parser("bench.smoke", __doc__)
     parser.add_argument("-k", default="", help="only structures whose names match")
     runs = "runs that must agree (%(default)s)"
     parser.add_argument("--repeats", type=int, default=100, help=runs)
     arguments = parser.parse_args(given)
-    cases = [case for case in STRUCTURES if re.search(arguments.k, str(case))]
-    if not cases:
-        parser.error(f"no structure matches {arguments.k!r}")
     failed = 0
-    for case in cases:
+    for case in parser.matching(STRUCTURES, arguments.k):
         start = time.perf_counter()
         try:
             found = list(faults(case, arguments.repeats, device))

@@ -16,8 +16,16 @@ from bench.accuracy import implementations, measuring
 from bench.accuracy.implementations import AUTHORS, EAGER, IMPLEMENTATIONS, KERNELS, Implementation
 from bench.accuracy.measuring import PARTS, Results, bound, largest_error, measure, truth
 from bench.accuracy.page import draw, first_breaks, judged, page
-from bench.accuracy.points import BASE, CROSS_ENTROPY, GRID, WALKS, Point, all_points
-from bench.accuracy.rows import Row, rows
+from bench.accuracy.points import (
+    BASE,
+    CROSS_ENTROPY,
+    GRID,
+    WALKS,
+    Point,
+    Row,
+    all_points,
+    rows,
+)
 
 SMALL = replace(BASE, n=30)
 FLOOR = 1e-37
@@ -174,7 +182,7 @@ def results() -> Results:
 
 
 def test_the_page_has_every_implementation_and_tables_that_are_whole(results):
-    text = page(results, "provenance")
+    text = page(results)
     for name in IMPLEMENTATIONS:
         assert name in text
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
@@ -188,7 +196,7 @@ def test_the_page_has_every_implementation_and_tables_that_are_whole(results):
 def test_the_page_of_a_run_without_the_others_says_what_is_absent(results):
     missing = {AUTHORS: "topk", KERNELS: "triton"}
     measured = results.measured[~results.measured["implementation"].isin(missing)]
-    text = page(Results(0, missing, measured, results.adversarial), "")
+    text = page(Results(0, missing, measured, results.adversarial))
     assert f"Absent from this run: {AUTHORS}, without topk." in text
     assert f"\n| {KERNELS}" not in text
 

@@ -8,14 +8,36 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
+import torch
 import triton
 
-from bench.ahead_of_time import is_nvidia
-from bench.ledger.cases import KNOWN_TO_SPILL, TESTED
+from bench.ahead_of_time import Case, is_nvidia, names
+from bench.ledger.cases import JOBS, KNOWN_TO_SPILL, LARGE, SM_100, SMALL
 from bench.ledger.facts import Facts, compile_all
 from bench.ledger.file import load, wide_accesses, worse
 
 LEDGER = load()
+_PATHS = {
+    *(Case(SMALL, k, torch.float32) for k in (1, 10, 16)),
+    *(Case(n, 5, torch.float32) for n in (128, 16384)),
+    Case(16384, 10, torch.float32),
+}
+
+
+def _is_tested(case: Case, architecture: str) -> bool:
+    """Every loss, for sm_90 on every path through the kernel: all of it takes the tests ten minutes."""
+    if architecture != "sm_90":
+        return case in SM_100 and case.n == SMALL and case.dtype == torch.float32
+    main = case.n == SMALL or (case.n == LARGE and case.gradient)
+    return case in _PATHS or (main and case.k in (5, None))
+
+
+TESTED = {  # by the names of the launches
+    name: (case, architecture)
+    for case, architecture in JOBS
+    if _is_tested(case, architecture)
+    for name in names(case, architecture)
+}
 # Of each loss, of each way through the kernel and of each vendor one.
 ALWAYS_COMPILED = {
     "sm_90-smooth_svm-n1000-k5-float32",

@@ -8,26 +8,12 @@ run in Triton's interpreter.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.accuracy.measuring import Results, run
+from bench.accuracy.measuring import run
 from bench.accuracy.page import FIGURE, draw, page
-from bench.accuracy.points import all_points
 from bench.arguments import Parser
-from bench.machine import commit
-
-
-def provenance(results: Results) -> str:
-    installed = {x.name: x.version for x in importlib.metadata.distributions()}
-    versions = [f"{x} {installed.get(x, 'not installed')}" for x in ("torch", "triton", "mpmath")]
-    return (
-        f"`python -m bench.accuracy --seed {results.seed}`: commit {', '.join(commit().values())}, "
-        f"Python {platform.python_version()}, {', '.join(versions)}, "
-        f"{platform.machine()}; {len(all_points())} points and the adversarial rows of the tests."
-    )
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -38,7 +24,7 @@ def main(given: Sequence[str] | None = None) -> None:
     results = run(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     # first of all, for what follows changes the reports of the commit
-    text = page(results, provenance(results))
+    text = page(results)
     draw(results.measured).savefig(arguments.out / FIGURE, dpi=150)
     report = arguments.out / "accuracy.md"
     report.write_text(text)

@@ -18,8 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bench.accuracy.implementations import IMPLEMENTATIONS, KERNELS, Implementation, absent
-from bench.accuracy.points import Point, all_points
-from bench.accuracy.rows import Row, rows
+from bench.accuracy.points import Point, Row, all_points, rows
 from triton_topk.reference import exact_smooth_svm
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -136,7 +135,9 @@ def largest_error(got: Tensor, truth: Tensor, floor: float) -> float:
     """Relative to the largest entry of a row.  What is below the floor only has to stay there."""
     wrong, size = (x.reshape(len(x), -1).abs().amax(1) for x in (got.double() - truth, truth))
     below = torch.where(wrong <= floor, 0.0, math.inf)
-    return float(torch.where(size > floor, wrong / size, below).nan_to_num(math.inf, math.inf).max())
+    return float(
+        torch.where(size > floor, wrong / size, below).nan_to_num(math.inf, math.inf).max()
+    )
 
 
 def adversarial_smooth(backend: str, k: int, n: int) -> list[Record]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +17,7 @@ from bench.accuracy import points
 from bench.accuracy.implementations import IMPLEMENTATIONS
 from bench.accuracy.measuring import PARTS, Results, bound
 from bench.accuracy.points import DTYPES
-from bench.accuracy.rows import AHEAD
+from bench.machine import commit, describe
 from bench.pages import fill
 
 FIGURE = "accuracy.png"
@@ -25,7 +27,7 @@ _LOWEST, _HIGHEST = 1e-9, 3.0  # what is beyond is drawn there
 _YELLOW = 4  # of Okabe and Ito's colours; it is too light on white
 
 
-def page(results: Results, provenance: str) -> str:
+def page(results: Results) -> str:
     measured = judged(results.measured)
     grid = measured[measured["point"].isin(set(points.GRID))]
     float32 = grid[grid["dtype"] == "float32"]
@@ -35,11 +37,12 @@ def page(results: Results, provenance: str) -> str:
     ahead = measured[measured["point"].isin(set(points.CROSS_ENTROPY))]
     return fill(
         "accuracy.md",
-        provenance=provenance,
+        seed=results.seed,
+        commit=commit(),
+        machine=describe(torch.device("cpu"), platform.machine()),
         headline=_headline(float32),
         adversarial=_table(_worst(results.adversarial, ["backend", "what"]).map(_error).unstack()),
         points=points,
-        ahead=AHEAD,
         absent=results.absent,
         figure=FIGURE,
         ratios={x: _by(ratios[ratios["part"] == x], "ratio") for x in PARTS},

@@ -4,88 +4,62 @@ from __future__ import annotations
 
 import torch
 
-from bench.ahead_of_time import Case, names
+from bench.ahead_of_time import Case
 
-_SMALL, _LARGE = 1000, 131072
+SMALL, LARGE = 1000, 131072
 _TYPES = (torch.float32, torch.bfloat16)
-_LENGTHS = (128, _SMALL, 4096, 16384, 32768, _LARGE)
+_LENGTHS = (128, SMALL, 4096, 16384, 32768, LARGE)
 _LOSSES = {"smooth_svm": 5, "lq_loss": None, "hard_svm": 5, "smooth_svm_lq": 5}
 
 _SM_90 = [
     *(Case(n, k, t, loss=loss) for loss, k in _LOSSES.items() for n in _LENGTHS for t in _TYPES),
-    *(Case(_SMALL, k, t) for k in (1, 2, 3, 10, 16) for t in _TYPES),
+    *(Case(SMALL, k, t) for k in (1, 2, 3, 10, 16) for t in _TYPES),
     *(
         Case(n, k, torch.float32, gradient=False, loss=loss)
         for loss, k in _LOSSES.items()
-        for n in (_SMALL, _LARGE)
+        for n in (SMALL, LARGE)
     ),
-    Case(_SMALL, 16, torch.float32, loss="smooth_svm_lq"),
-    Case(_SMALL, 5, torch.float32, order=2),
-    Case(_SMALL, 5, torch.float16),
-    Case(_SMALL, 5, torch.float64),
-    Case(_SMALL, 5, torch.float32, aligned=False),
+    Case(SMALL, 16, torch.float32, loss="smooth_svm_lq"),
+    Case(SMALL, 5, torch.float32, order=2),
+    Case(SMALL, 5, torch.float16),
+    Case(SMALL, 5, torch.float64),
+    Case(SMALL, 5, torch.float32, aligned=False),
     Case(21841, 5, torch.float32),
     *(Case(1048576, 5, t) for t in _TYPES),
-    *(Case(_LARGE, k, torch.float32) for k in (10, 16)),
+    *(Case(LARGE, k, torch.float32) for k in (10, 16)),
     Case(16384, 10, torch.float32),
     Case(4096, 16, torch.float32),
     Case(4096, 10, torch.bfloat16),
-    *(Case(_SMALL, k, t, loss=loss, hits=True) for loss, k in _LOSSES.items() for t in _TYPES),
+    *(Case(SMALL, k, t, loss=loss, hits=True) for loss, k in _LOSSES.items() for t in _TYPES),
 ]
-_SM_100 = [
-    *(
-        Case(n, k, torch.float32, loss=loss)
-        for loss, k in _LOSSES.items()
-        for n in (_SMALL, _LARGE)
-    ),
-    *(Case(_SMALL, k, torch.bfloat16, loss=loss) for loss, k in _LOSSES.items()),
+SM_100 = [
+    *(Case(n, k, torch.float32, loss=loss) for loss, k in _LOSSES.items() for n in (SMALL, LARGE)),
+    *(Case(SMALL, k, torch.bfloat16, loss=loss) for loss, k in _LOSSES.items()),
     Case(128, 5, torch.float32),
     Case(16384, 5, torch.float32),
-    Case(_SMALL, 1, torch.float32),
-    Case(_SMALL, 5, torch.float32, gradient=False),
-    Case(_SMALL, 5, torch.float32, hits=True),
+    Case(SMALL, 1, torch.float32),
+    Case(SMALL, 5, torch.float32, gradient=False),
+    Case(SMALL, 5, torch.float32, hits=True),
 ]
 # Less like sm_90.
 _SM_80 = _GFX942 = [
-    *_SM_100,
-    Case(_SMALL, 5, torch.float32, order=2),
-    Case(_SMALL, 5, torch.float32, aligned=False),
-    Case(_SMALL, 10, torch.float32),
-    Case(_SMALL, 16, torch.float32),
-    Case(_SMALL, 5, torch.float64),
+    *SM_100,
+    Case(SMALL, 5, torch.float32, order=2),
+    Case(SMALL, 5, torch.float32, aligned=False),
+    Case(SMALL, 10, torch.float32),
+    Case(SMALL, 16, torch.float32),
+    Case(SMALL, 5, torch.float64),
 ]
 JOBS: list[tuple[Case, str]] = [
     (case, architecture)
     for architecture, cases in {
         "sm_80": _SM_80,
         "sm_90": _SM_90,
-        "sm_100": _SM_100,
-        "gfx942": [*_GFX942, Case(_SMALL, 5, torch.float64, loss="smooth_svm_lq")],
+        "sm_100": SM_100,
+        "gfx942": [*_GFX942, Case(SMALL, 5, torch.float64, loss="smooth_svm_lq")],
     }.items()
     for case in cases
 ]
-
-_PATHS = {
-    *(Case(_SMALL, k, torch.float32) for k in (1, 10, 16)),
-    *(Case(n, 5, torch.float32) for n in (128, 16384)),
-    Case(16384, 10, torch.float32),
-}
-
-
-def _is_tested(case: Case, architecture: str) -> bool:
-    """Every loss, for sm_90 on every path through the kernel: all of it takes the tests ten minutes."""
-    if architecture != "sm_90":
-        return case in _SM_100 and case.n == _SMALL and case.dtype == torch.float32
-    main = case.n == _SMALL or (case.n == _LARGE and case.gradient)
-    return case in _PATHS or (main and case.k in (5, None))
-
-
-TESTED = {  # by the names of the launches
-    name: (case, architecture)
-    for case, architecture in JOBS
-    if _is_tested(case, architecture)
-    for name in names(case, architecture)
-}
 
 # Every other kernel is free of spills.  These spill two and eight registers.
 KNOWN_TO_SPILL = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,31 @@ def folded(body: str, title: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
-def table(frame: pd.DataFrame, **options: Any) -> str:
+def compact(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+    """The first columns are aligned to the left, the others, numbers, to the right."""
+    aligned = ["---"] * text_columns + ["---:"] * (len(headers) - text_columns)
+    cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [headers, aligned, *cells])
+
+
+def number(x: float) -> str:
+    """A number has three digits."""
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:#.3g}"
+
+
+def percent(x: float) -> str:
+    """A percentage has two digits."""
+    return f"{100 * x:.0f} %" if x >= 0.1 else f"{100 * x:#.2g} %"
+
+
+def size(n_bytes: float) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(n_bytes) >= scale:
+            return f"{n_bytes / scale:{'.0f' if abs(n_bytes) >= 100 * scale else '.3g'}} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def _table(frame: pd.DataFrame, **options: Any) -> str:
     return frame.to_markdown(index=False, **options)
 
 
@@ -29,4 +54,4 @@ _PAGES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_PAGES.filters |= {"folded": folded, "table": table}
+_PAGES.filters |= {"folded": folded, "table": _table, "size": size}

@@ -8,7 +8,6 @@ It writes benchmark-DEVICE.md with its figures, and the measurements as CSV, of 
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
+from bench.arguments import Parser
 from bench.report.figures import draw, drawings
 from bench.report.page import busy, page, readme_blocks, refreshed
 from bench.report.runs import load
@@ -45,8 +45,7 @@ def readme_from(out: Path, readme: Path) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    usage = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("bench.report", description=__doc__, formatter_class=usage)
+    parser = Parser("bench.report", __doc__)
     default = Path("build/run.json")
     file = "a run's JSON or CSV (%(default)s, which the first command writes)"
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", default=default, help=file)

@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench import rounds
-from bench.pages import fill
+from bench.pages import fill, percent, size
 from bench.report import tables
 from bench.report.figures import drawings
-from bench.report.markdown import percent, size, table
 from bench.report.runs import Run
 from bench.report.tables import axes
 
@@ -34,7 +33,7 @@ def page(run: Run) -> str:
     return fill(
         "benchmark.md",
         about=run.about,
-        provenance=_provenance(run),
+        file=f"{run.stem}.csv",
         busy=busy(run),
         rounds=rounds,
         images=_images(run),
@@ -61,20 +60,6 @@ def _images(run: Run, folder: str = "") -> dict[str, dict[str, str]]:
 
 def _memory(row: Any) -> str:
     return "" if pd.isna(row.extra_memory) else size(row.extra_memory)
-
-
-def _provenance(run: Run) -> str:
-    about = run.about
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    known = {"device": f"{about['name']} ({about['kind']})", "driver": about["driver"]}
-    known |= {
-        "L2 cache": about["l2_bytes"] and size(about["l2_bytes"]),
-        "threads": about["threads"],
-    }
-    known |= {"versions": versions, **{name: about[name] for name in ("commit", "date", "seed")}}
-    known["measurements"] = f"[{run.stem}.csv]({run.stem}.csv)"
-    lines = [[name, str(value)] for name, value in known.items() if value is not None]
-    return table(["", ""], lines, text_columns=2)
 
 
 def busy(run: Run) -> str:

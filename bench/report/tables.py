@@ -11,8 +11,7 @@ from scipy.stats import linregress
 
 from bench.cells import K
 from bench.implementations import IMPLEMENTATIONS
-from bench.pages import folded
-from bench.report.markdown import number, percent, table
+from bench.pages import compact, folded, number, percent
 
 BASES = ("smooth_svm", "lq_loss")  # of ours, which the others are compared with
 FEWEST = 3  # points of an axis and of a fit: any two are on a line
@@ -89,10 +88,10 @@ def _by_kind(title: str, headers: list[str], grid: pd.DataFrame) -> str:
     others = [[*names, *kind, *row] for kind, names, row in lines if kind != lines[0][0]]
     parts = []
     if first:
-        body = table([*headers, *columns], first, text_columns=len(headers))
+        body = compact([*headers, *columns], first, text_columns=len(headers))
         parts.append(f"{title}, {', '.join(lines[0][0])}:\n\n{body}")
     if others:
-        body = table([*headers, *_KIND, *columns], others, text_columns=len(headers) + 2)
+        body = compact([*headers, *_KIND, *columns], others, text_columns=len(headers) + 2)
         parts.append(folded(body, f"{title}, the other dtypes and work"))
     return "\n\n".join(parts)
 
@@ -119,7 +118,7 @@ def faster(measured: pd.DataFrame) -> str:
     headers = ["ours", "other", "other faster in", "lowest ratio", "at"]
     return (
         f"The other is faster in {count} comparisons at one shape, dtype and work. A ratio is the time "
-        f"of the other over that of ours.\n\n{table(headers, lines, text_columns=5)}"
+        f"of the other over that of ours.\n\n{compact(headers, lines, text_columns=5)}"
     )
 
 
@@ -142,7 +141,7 @@ def headline(axes: list[Axis]) -> str:
             lines.append([name, *(texts.get(n, "") for n in columns)])
     return (
         f"{', '.join(kind)}, {axis.fixed}. Below each of our losses, the time of others over its own: "
-        f"under 1, the other is faster.\n\n{table(['n', *(f'{n:,}' for n in columns)], lines)}"
+        f"under 1, the other is faster.\n\n{compact(['n', *(f'{n:,}' for n in columns)], lines)}"
     )
 
 
@@ -178,7 +177,7 @@ def left_out(rows: pd.DataFrame) -> str:
         ranges = [_range(same[x]) for x in ("n", "k", "batch")]
         lines.append([*names, str(len(same)), *ranges, ", ".join(same.dtype.unique())])
     headers = ["implementation", "why", "cells", "n", "k", "batch", "dtypes"]
-    return table(headers, lines, text_columns=len(headers)) if lines else ""
+    return compact(headers, lines, text_columns=len(headers)) if lines else ""
 
 
 def _range(numbers: pd.Series) -> str:

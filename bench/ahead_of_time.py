@@ -5,8 +5,6 @@ signature, the specialisation of the arguments and the constants are those of a 
 nothing, so that it compiles in processes of its own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """The commands of bench/ read their arguments."""
 
-from __future__ import annotations
-
 import argparse
 import re
 

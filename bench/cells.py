@@ -1,9 +1,8 @@
 """A plan says which implementations are measured, and on scores of which shapes and types."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from bench.implementations import IMPLEMENTATIONS
 
@@ -27,7 +26,7 @@ class Cell:
         return self.batch * self.n * SIZES[self.dtype] * (2 if self.work == BOTH else 1)
 
     @property
-    def task(self) -> Cell:
+    def task(self) -> Self:
         """All implementations of a task take turns in the same rounds."""
         return replace(self, implementation="")
 

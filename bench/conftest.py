@@ -1,7 +1,5 @@
 """These hooks tell pytest-benchmark what to measure, on what, and what goes into its JSON."""
 
-from __future__ import annotations
-
 import secrets
 from typing import Any
 

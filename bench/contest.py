@@ -1,7 +1,5 @@
 """Each implementation of a task is compared with truth, for a wrong answer has no speed; then all are timed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +10,10 @@ import torch
 
 from bench.cells import BOTH, FORWARD, Cell, K
 from bench.implementations import IMPLEMENTATIONS, Definition, Unavailable
-from bench.memory import extra_memory
 from bench.processes import processes
 from bench.rounds import Contestant, measure
 from bench.timing import DeviceTimer, HostTimer, Step, inputs
-from bench.truth import Truth, check_finite
+from bench.truth import Truth, check_finite, extra_memory
 
 _MEBIBYTE = 2**20
 _MAX_PROCESSES = 16  # each holds a context on the device

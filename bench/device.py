@@ -1,7 +1,5 @@
 """`python -m bench.device` says what a GPU is and how fast it copies, before anything is measured on it."""
 
-from __future__ import annotations
-
 import json
 
 import torch

@@ -1,7 +1,5 @@
 """The registry has our losses, the references, cross-entropy, and peers where they are installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The results of a run say what it ran on, and how busy that was with other things."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import os

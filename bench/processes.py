@@ -1,7 +1,5 @@
 """Triton compiles in processes of their own, even if it interprets in this one."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor

@@ -3,15 +3,14 @@
 Where one of them was disturbed, all are measured again.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pytest_benchmark.stats import Stats
+
+from triton_topk.check.waiting import waiting
 
 TRIES = 3
 # A pass over the scores may move their bytes a little faster than a copy does.
@@ -23,12 +22,15 @@ _SECONDS, _MOST_CALLS = 0.02, 20  # of a contestant in a round
 Clock = Callable[[], float]
 
 
-class Timer(Protocol):
-    def stopwatch(self, call: Callable[[], object]) -> float:
-        """The call takes so many seconds."""
+class Timer:
+    """The host's clock times a call."""
 
-    def waiting(self) -> float:
-        """The process has waited so many seconds for a CPU."""
+    waiting = staticmethod(waiting)
+
+    def stopwatch(self, call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ Outputs hold NaN before.  A gradient must also have the same bits in many runs a
 must have equal ones.  Each structure has a line; the exit code is 1 if one is wrong.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time

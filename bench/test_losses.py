@@ -3,8 +3,6 @@
 What cannot be measured is skipped by name.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import asdict
 

@@ -1,11 +1,9 @@
 """A step is what is timed; one timer is for a CPU, the other for a GPU."""
 
-from __future__ import annotations
-
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,8 +11,7 @@ from torch import Tensor
 from bench.cells import FORWARD, Cell
 from bench.implementations import Loss
 from bench.machine import l2_bytes
-from bench.rounds import Contestant
-from triton_topk.check.waiting import waiting
+from bench.rounds import Contestant, Timer
 
 Result = tuple[Tensor, Tensor | None]
 Check = Callable[[Tensor, Tensor | None], None]
@@ -39,7 +36,7 @@ class Step:
             return value, None
         return value, torch.autograd.grad(value, self.scores)[0]
 
-    def on_a_copy(self) -> Step:
+    def on_a_copy(self) -> Self:
         """The copy has the same scores in other memory."""
         copy = self.scores.detach().clone().requires_grad_(self.scores.requires_grad)
         return Step(self.loss, copy, self.labels)
@@ -52,22 +49,15 @@ def inputs(cell: Cell, seed: int, device: torch.device) -> tuple[Tensor, Tensor]
     return scores.to(getattr(torch, cell.dtype)).requires_grad_(cell.work != FORWARD), labels
 
 
-class HostTimer:
+class HostTimer(Timer):
     """A CPU is timed by the host's clock, short calls many at once."""
-
-    waiting = staticmethod(waiting)
-
-    def stopwatch(self, call: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
 
     def contestant(self, step: Step, traffic: int, check: Check, capturable: bool) -> Contestant:
         """A contestant is the step, which moves so many bytes, made ready to be timed."""
         return _in_turn([step] * math.ceil(_SHORTEST / self.stopwatch(step)))
 
 
-class DeviceTimer:
+class DeviceTimer(Timer):
     """A GPU is timed by its events: a CUDA graph of steps on inputs that are not in the cache, or, where the steps
     synchronise with the host, these without a graph."""
 

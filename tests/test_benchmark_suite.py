@@ -15,9 +15,8 @@ from bench import timing
 from bench.cells import BOTH, CPU, FORWARD, GPU, TINY, Cell
 from bench.contest import hold
 from bench.implementations import IMPLEMENTATIONS
-from bench.memory import extra_memory
 from bench.timing import DeviceTimer, Step, inputs
-from bench.truth import Truth, WrongError, check_finite
+from bench.truth import Truth, WrongError, check_finite, extra_memory
 from triton_topk import reference
 
 ON_CPU = torch.device("cpu")

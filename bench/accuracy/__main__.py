@@ -6,8 +6,6 @@ Writes accuracy.md and its figure.  The authors' package `topk` takes part where
 run in Triton's interpreter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The implementations of the benchmark are measured as losses of rows, ours with either backend."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

@@ -1,7 +1,5 @@
 """The errors of every implementation at every point, and over the adversarial rows of the tests."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

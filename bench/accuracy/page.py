@@ -1,7 +1,5 @@
 """reports/accuracy.md and its figure."""
 
-from __future__ import annotations
-
 import math
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Errors are measured at a grid over (k, tau, n, spread, dtype), and along walks away from its middle."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ python -m bench.ledger --diff BEFORE.json AFTER.json   # exit code 1 if somethin
 The tests look for kernels.json in reports/; kernels.md is to be read.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which kernels are in the ledger: what stands for each public loss, and on which architectures."""
 
-from __future__ import annotations
-
 import torch
 
 from bench.ahead_of_time import Case

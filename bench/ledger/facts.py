@@ -1,7 +1,5 @@
 """What stands in the machine code of a compiled kernel."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tempfile

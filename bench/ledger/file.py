@@ -1,7 +1,5 @@
 """The ledger's file, how two of them differ, and the page to be read."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

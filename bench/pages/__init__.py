@@ -1,7 +1,5 @@
 """The pages of reports/ are templates here: Markdown into which jinja2 puts what was found."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@
 It writes benchmark-DEVICE.md with its figures, and the measurements as CSV, of which it can be written again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

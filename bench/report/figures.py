@@ -1,7 +1,5 @@
 """Figures show time against n and k, the share of the copy bandwidth, and the ratio to others."""
 
-from __future__ import annotations
-
 from itertools import cycle
 from typing import NamedTuple
 

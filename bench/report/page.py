@@ -1,7 +1,5 @@
 """The page of a run has its sections in order, each with what is needed to read it; the README has a part of it."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence

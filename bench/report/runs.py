@@ -3,8 +3,6 @@
 It is read from pytest-benchmark's JSON, as the suite writes it, or from the CSV that the report keeps of it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from io import StringIO

@@ -1,7 +1,5 @@
 """Tables have a row for an implementation, and a column for a value of what varies."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

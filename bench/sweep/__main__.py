@@ -7,8 +7,6 @@
 A table of configurations is made of what this finds; nothing is chosen when a loss is called.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

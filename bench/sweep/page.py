@@ -1,7 +1,5 @@
 """The page of sweeps has the table's configuration of each case, then and now, and the fastest that was tried."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

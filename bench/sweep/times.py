@@ -1,7 +1,5 @@
 """The time of a kernel alone, with any configuration."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,19 +26,13 @@ class Launches:
         shape = _SCORES // case.n, case.n
         self.scores = torch.randn(shape, device=device).to(case.dtype)
         self.gradient = torch.empty_like(self.scores)
-        self._case = case
-        self._labels = torch.randint(case.n, shape[:1], device=device)
-        self._losses = torch.empty(shape[:1], device=device)
-        self._normalizer = torch.tensor(float(shape[0]), device=device)
+        labels = torch.randint(case.n, shape[:1], device=device)
+        batch = Batch(self.scores, labels, normalizer=torch.tensor(float(shape[0]), device=device))
+        tensors = {"losses": torch.empty(shape[:1], device=device), "gradient": self.gradient}
+        self._launch = partial(launch.run, batch, case.parameters, **tensors)
 
     def __call__(self, config: Config) -> None:
-        launch.run(
-            Batch(self.scores, self._labels, normalizer=self._normalizer),
-            self._case.parameters,
-            losses=self._losses,
-            gradient=self.gradient,
-            config=config,
-        )
+        self._launch(config=config)
 
 
 def times(case: Case, configs: Sequence[Config], device: torch.device) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """The losses and rows that a sweep is of, and the configurations that it tries for each."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 

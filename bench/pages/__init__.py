@@ -1,6 +1,5 @@
 """The pages of reports/ are templates here: Markdown into which jinja2 puts what was found."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ def folded(body: str, title: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
-def compact(headers: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+def compact(frame: pd.DataFrame, text_columns: int = 1) -> str:
     """The first columns are aligned to the left, the others, numbers, to the right."""
+    headers = [f"{x:,}" if isinstance(x, int) else x for x in frame.columns]
     aligned = ["---"] * text_columns + ["---:"] * (len(headers) - text_columns)
-    cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
+    cells = frame.astype(str).replace({r"\s+": " ", r"\|": r"\|"}, regex=True).to_numpy()
     return "\n".join(f"| {' | '.join(row)} |" for row in [headers, aligned, *cells])
 
 

@@ -80,16 +80,15 @@ def along(axis: Axis, headers: list[str], rows: pd.DataFrame, write: Write) -> s
 
 def _by_kind(title: str, headers: list[str], grid: pd.DataFrame) -> str:
     """The first dtype and work have a table, the others one that is folded away."""
-    columns = [f"{x:,}" if isinstance(x, int) else x for x in grid.columns]
-    lines = [(names[:2], names[2:], row) for names, *row in grid.fillna("").itertuples()]
-    first = [[*names, *row] for kind, names, row in lines if kind == lines[0][0]]
-    others = [[*names, *kind, *row] for kind, names, row in lines if kind != lines[0][0]]
-    parts = []
-    if first:
-        body = compact([*headers, *columns], first, text_columns=len(headers))
-        parts.append(f"{title}, {', '.join(lines[0][0])}:\n\n{body}")
-    if others:
-        body = compact([*headers, *_KIND, *columns], others, text_columns=len(headers) + 2)
+    if grid.empty:
+        return ""
+    grid = grid.fillna("").reorder_levels([*grid.index.names[2:], *_KIND])
+    grid = grid.reset_index(names=[*headers, *_KIND])
+    first = (grid[_KIND] == grid[_KIND].iloc[0]).all(axis=1)
+    body = compact(grid[first].drop(columns=_KIND), len(headers))
+    parts = [f"{title}, {', '.join(grid[_KIND].iloc[0])}:\n\n{body}"]
+    if not first.all():
+        body = compact(grid[~first], len(headers) + 2)
         parts.append(folded(body, f"{title}, the other dtypes and work"))
     return "\n\n".join(parts)
 
@@ -114,9 +113,10 @@ def faster(measured: pd.DataFrame) -> str:
         lines.append([*names, f"{(same.ratio < 1).sum()} of {len(same)}", ratio(lowest), at])
     count = f"{(pairs.ratio < 1).sum()} of {len(pairs)}"
     headers = ["ours", "other", "other faster in", "lowest ratio", "at"]
+    body = compact(pd.DataFrame(lines, columns=headers), len(headers))
     return (
         f"The other is faster in {count} comparisons at one shape, dtype and work. A ratio is the time "
-        f"of the other over that of ours.\n\n{compact(headers, lines, text_columns=5)}"
+        f"of the other over that of ours.\n\n{body}"
     )
 
 
@@ -126,21 +126,22 @@ def headline(axes: list[Axis]) -> str:
     if axis is None:
         return ""
     kind, rows = next(iter(axis.rows.groupby(_KIND, observed=True)))
-    columns, lines, pairs = sorted(rows.n.unique()), [], ratios(rows)
+    lines, pairs = [], ratios(rows)
     for base in (base for base in BASES if base in set(rows.implementation)):
         found, beside = rows[rows.implementation == base], pairs[pairs.implementation == base]
-        parts = [
-            (f"**{base}, ms**", found, milliseconds),
-            ("share of copy bandwidth", found, share),
-        ]
-        parts += [(name, same, ratio) for name, same in beside.groupby("other", observed=True)]
-        for name, points, write in parts:
-            texts = {row.n: write(row) for row in points.itertuples()}
-            lines.append([name, *(texts.get(n, "") for n in columns)])
+        lines.append({"n": f"**{base}, ms**", **_along_n(found, milliseconds)})
+        lines.append({"n": "share of copy bandwidth", **_along_n(found, share)})
+        for name, same in beside.groupby("other", observed=True):
+            lines.append({"n": name, **_along_n(same, ratio)})
+    body = compact(pd.DataFrame(lines, columns=["n", *sorted(rows.n.unique().tolist())]).fillna(""))
     return (
         f"{', '.join(kind)}, {axis.fixed}. Below each of our losses, the time of others over its own: "
-        f"under 1, the other is faster.\n\n{compact(['n', *(f'{n:,}' for n in columns)], lines)}"
+        f"under 1, the other is faster.\n\n{body}"
     )
+
+
+def _along_n(rows: pd.DataFrame, write: Write) -> dict[int, str]:
+    return {row.n: write(row) for row in rows.itertuples()}
 
 
 def exponents(axes: list[Axis]) -> str:
@@ -170,12 +171,10 @@ def _slope(points: pd.DataFrame) -> str:
 
 def left_out(rows: pd.DataFrame) -> str:
     grouped = rows.groupby(["implementation", "why"], observed=True, sort=False)
-    lines = []
-    for names, same in grouped:
-        ranges = [_range(same[x]) for x in ("n", "k", "batch")]
-        lines.append([*names, str(len(same)), *ranges, ", ".join(same.dtype.unique())])
-    headers = ["implementation", "why", "cells", "n", "k", "batch", "dtypes"]
-    return compact(headers, lines, text_columns=len(headers)) if lines else ""
+    ranges = {x: (x, _range) for x in ("n", "k", "batch")}
+    dtypes = ("dtype", lambda found: ", ".join(found.unique()))
+    lines = grouped.agg(cells=("n", "size"), **ranges, dtypes=dtypes).reset_index()
+    return "" if lines.empty else compact(lines, len(lines.columns))
 
 
 def _range(numbers: pd.Series) -> str:

@@ -156,11 +156,11 @@ def test_a_walk_breaks_at_its_first_wrong_value():
         for part in PARTS
     )
     breaks = first_breaks(judged(found)).set_index("part")
-    assert set(breaks["walk"]) == {"spread up (1e+30)"}
+    assert set(breaks["walk"]) == {"spread up"}
     assert breaks["at"].to_dict() == {"loss": list(walk)[2], "gradient": list(walk)[4]}
     found.loc[0, "error"] = math.inf
     breaks = first_breaks(judged(found)).set_index(["walk", "part"])
-    assert breaks["at"]["tau up (1e+37)", "loss"] == "start"
+    assert breaks["at"]["tau up", "loss"] == "start"
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from bench.accuracy.points import Point
 Loss = Callable[[Tensor, Tensor, Point], Tensor]
 """The losses (N,) of scores (N, C) and labels (N,)."""
 
-EAGER, KERNELS, TAYLOR = "smooth_svm, eager", "smooth_svm, kernels", "smooth_svm taylor, eager"
+EAGER, KERNELS = "smooth_svm, eager", "smooth_svm, kernels"
 AUTHORS = "authors' SmoothTopkSVM"
-_KERNELS_MOST_K = 16
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,30 @@ def absent() -> dict[str, str]:
     }
 
 
-def _of(name: str, *arguments: str, **options: object) -> Loss:
-    """An implementation of the benchmark, with these arguments of the point and these options."""
+def _entropy(point: Point) -> bool:
+    return (point.k, point.tau, point.margin) == (1, 1.0, 0.0)
+
+
+def _of(
+    name: str,
+    takes: Callable[[Point], bool] = lambda point: True,
+    package: str | None = None,
+    **options: object,
+) -> Implementation:
+    """An implementation of the benchmark, with these options; one without k is measured where k = 1 is the same."""
+    one = implementations.IMPLEMENTATIONS[name]
 
     def loss(scores: Tensor, labels: Tensor, point: Point) -> Tensor:
-        given = options | {argument: getattr(point, argument) for argument in arguments}
-        make = implementations.IMPLEMENTATIONS[name].make
-        losses = make(point.n, point.k, torch.device("cpu"), reduction="none", **given)
+        given = {"tau": point.tau, "margin": point.margin} if one.has_k else {}
+        device = torch.device("cpu")
+        losses = one.make(point.n, point.k, device, reduction="none", **given, **options)
         return losses(scores, labels)
 
-    return loss
+    return Implementation(loss, takes if one.has_k else _entropy, package)
 
 
-def _smooth(name: str, **options: object) -> Loss:
-    return _of(name, "tau", "margin", **options)
+def _short(point: Point) -> bool:
+    return point.k <= 16
 
 
 def _few(point: Point) -> bool:
@@ -68,30 +77,20 @@ def _few(point: Point) -> bool:
     return point.k in (5, 16) and point.n == 100 and point.dtype == "float32"
 
 
-def _short(point: Point) -> bool:
-    return point.k <= _KERNELS_MOST_K
-
-
-def _entropy(point: Point) -> bool:
-    return (point.k, point.tau, point.margin) == (1, 1.0, 0.0)
+def _top_1(point: Point) -> bool:
+    return point.k == 1
 
 
 IMPLEMENTATIONS = {
-    EAGER: Implementation(_smooth("smooth_svm", backend="eager")),
-    KERNELS: Implementation(_smooth("smooth_svm", backend="triton"), _short, "triton"),
-    TAYLOR: Implementation(_smooth("smooth_svm taylor", backend="eager")),
-    "smooth_svm taylor, kernels": Implementation(
-        _smooth("smooth_svm taylor", backend="triton"), _few, "triton"
-    ),
-    "divide and conquer": Implementation(_smooth("divide and conquer")),
-    "summation": Implementation(_smooth("summation")),
-    AUTHORS: Implementation(_smooth("authors' topk"), package="topk"),
-    "authors' SmoothTop1SVM": Implementation(
-        _smooth("authors' topk", loss="SmoothTop1SVM"), lambda point: point.k == 1, "topk"
-    ),
-    "F.cross_entropy": Implementation(_of("F.cross_entropy"), _entropy),
-    "lq_loss(q=0), eager": Implementation(_of("lq_loss", q=0.0, backend="eager"), _entropy),
-    "lq_loss(q=0), kernels": Implementation(
-        _of("lq_loss", q=0.0, backend="triton"), _entropy, "triton"
-    ),
+    EAGER: _of("smooth_svm", backend="eager"),
+    KERNELS: _of("smooth_svm", _short, "triton", backend="triton"),
+    "smooth_svm taylor, eager": _of("smooth_svm taylor", backend="eager"),
+    "smooth_svm taylor, kernels": _of("smooth_svm taylor", _few, "triton", backend="triton"),
+    "divide and conquer": _of("divide and conquer"),
+    "summation": _of("summation"),
+    AUTHORS: _of("authors' topk", package="topk"),
+    "authors' SmoothTop1SVM": _of("authors' topk", _top_1, "topk", loss="SmoothTop1SVM"),
+    "F.cross_entropy": _of("F.cross_entropy"),
+    "lq_loss(q=0), eager": _of("lq_loss", q=0.0, backend="eager"),
+    "lq_loss(q=0), kernels": _of("lq_loss", package="triton", q=0.0, backend="triton"),
 }

@@ -107,7 +107,7 @@ def _headline(float32: pd.DataFrame) -> str:
 def first_breaks(measured: pd.DataFrame) -> pd.DataFrame:
     """The first value of each walk at which a part is wrong, "start" if it already is at BASE."""
     steps = [
-        {"walk": f"{walk} ({list(values)[-1]})", "point": point, "at": value}
+        {"walk": walk, "point": point, "at": value}
         for walk, values in points.WALKS.items()
         for value, point in {"start": points.BASE, **values}.items()
     ]
@@ -119,8 +119,10 @@ def _where_each_breaks(measured: pd.DataFrame) -> str:
     found = first_breaks(measured)
     at_base = measured[measured["point"] == points.BASE]["implementation"].unique()
     cells = found.groupby(["walk", "implementation"], observed=True)[["part", "at"]]
-    walks = [f"{walk} ({list(values)[-1]})" for walk, values in points.WALKS.items()]
-    return _table(cells.apply(_first_values).unstack().reindex(index=walks, columns=list(at_base)))
+    table = cells.apply(_first_values).unstack()
+    table = table.reindex(index=list(points.WALKS), columns=list(at_base))
+    ends = {walk: f"{walk} ({list(values)[-1]})" for walk, values in points.WALKS.items()}
+    return _table(table.rename(index=ends))
 
 
 def _first_values(found: pd.DataFrame) -> str:

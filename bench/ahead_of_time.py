@@ -8,16 +8,18 @@ nothing, so that it compiles in processes of its own.
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
-from triton_topk.batch import Batch
+from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
+F32, BF16, F16, F64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
 # of a batch: a multiple of every alignment and of the rows of any program; 1 Triton would compile in
 _ROWS = 32
 
@@ -68,11 +70,9 @@ def names(case: Case, architecture: str) -> list[str]:
 
 def compile_case(case: Case, architecture: str) -> dict[str, Any]:
     """What Triton compiles for "sm_90" and the like, or "gfx942", by the names of the launches."""
-    target = (
-        GPUTarget("cuda", int(architecture[3:]), 32)
-        if is_nvidia(architecture)
-        else GPUTarget("hip", architecture, 64)
-    )
+    target = GPUTarget("hip", architecture, 64)
+    if is_nvidia(architecture):
+        target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
     compiled = compile_only(case, _config(case, architecture), target)
     return dict(zip(names(case, architecture), compiled, strict=True))
 
@@ -118,27 +118,18 @@ class Recorder:
 
 def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[Any]:
     """Compile what the launch code would launch."""
-    kernel = launch.loss_kernel
-    recorder = Recorder(kernel)
-    scores = torch.zeros(_ROWS, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
-    dtype = torch.float64 if case.dtype == torch.float64 else torch.float32
-    gradient = torch.zeros(_ROWS, case.n, dtype=case.dtype) if case.gradient else None
-    launch.loss_kernel = recorder
     driver.set_active(Driver(target))
-    try:
-        launch.run(
-            Batch(
-                scores,
-                torch.zeros(_ROWS, dtype=torch.int64),
-                margins=torch.zeros(case.n).expand(_ROWS, -1) if case.hits else None,
-                normalizer=torch.zeros((), dtype=dtype) if case.gradient else None,
-            ),
-            case.parameters,
-            hits=torch.zeros(_ROWS, 2, dtype=torch.bool) if case.hits else None,
-            losses=torch.zeros(_ROWS, dtype=dtype),
-            gradient=gradient,
-            config=config,
-        )
-    finally:
-        launch.loss_kernel = kernel
+    scores = torch.zeros(_ROWS, case.n + (0 if case.aligned else 1), dtype=case.dtype)[:, : case.n]
+    labels = torch.zeros(_ROWS, dtype=torch.int64)
+    losses = torch.zeros(_ROWS, dtype=accumulation_dtype(case.dtype))
+    given, found = {}, {"losses": losses}
+    if case.gradient:
+        given["normalizer"] = losses.new_zeros(())
+        found["gradient"] = scores.new_zeros(scores.shape)
+    if case.hits:
+        given["margins"] = torch.zeros(case.n).expand(_ROWS, -1)
+        found["hits"] = torch.zeros(_ROWS, 2, dtype=torch.bool)
+    recorder = Recorder(launch.loss_kernel)
+    with patch.object(launch, "loss_kernel", recorder):
+        launch.run(Batch(scores, labels, **given), case.parameters, **found, config=config)
     return recorder.compiled

@@ -62,9 +62,8 @@ class Load:
         """The result is their share of the time of all CPUs; None where the system does not say."""
         if self._start is None:
             return None
-        total, busy, ours = (
-            now - start for now, start in zip(_seconds(), self._start, strict=True)
-        )
+        pairs = zip(_seconds(), self._start, strict=True)
+        total, busy, ours = (now - start for now, start in pairs)
         return max(0.0, busy - ours) / total if total else None  # some sandboxes count nothing
 
 

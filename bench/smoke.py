@@ -14,22 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bench.ahead_of_time import Case
+from bench.ahead_of_time import BF16, F16, F32, F64, Case
 from bench.arguments import Parser
 from triton_topk import eager
 from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
 
 _ROWS = 24
-F32, BF16, F16, F64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
 
 STRUCTURES = [
     *(Case(1000, k, F32) for k in (5, 1, 2, 10, 16)),
     *(Case(1000, 5, dtype) for dtype in (BF16, F16, F64)),
-    *(
-        Case(1000, 5, F32, **option)
-        for option in ({"order": 2}, {"hits": True}, {"aligned": False})
-    ),
+    Case(1000, 5, F32, order=2),
+    Case(1000, 5, F32, hits=True),
+    Case(1000, 5, F32, aligned=False),
     *(Case(n, 5, F32) for n in (21, 128, 1001, 4096, 16_384, 32_768, 131_072)),
     *(Case(n, 5, BF16) for n in (1001, 4096, 32_768, 131_072)),
     *(Case(n, k, F32) for n in (21, 1001) for k in (10, 16)),
@@ -77,9 +75,8 @@ def outputs(
     given = {"normalizer": torch.tensor(2.0, **kind)}
     # A row that is not aligned begins one score after the end of another.
     shift = 0 if case.aligned else 1
-    rows = torch.zeros(n_rows, n + shift, device=device, dtype=scores.dtype)[:, shift:].copy_(
-        scores
-    )
+    rows = torch.zeros(n_rows, n + shift, device=device, dtype=scores.dtype)[:, shift:]
+    rows.copy_(scores)
     if case.gradient:
         found["gradient"] = torch.full((n_rows, n), math.nan, device=device, dtype=scores.dtype)
     if case.hits:
@@ -120,13 +117,8 @@ def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
 
 def _errors(case: Case, found: dict[str, Tensor], truth: dict[str, Tensor]) -> Iterator[str]:
     rounding = 1e-10 if case.dtype == F64 else 2e-6
-    bounds = {
-        "losses": rounding,
-        "gradient": torch.finfo(case.dtype).eps / 2 + 2 * rounding,
-        "hits": 0,
-    }
-    if case.order is not None:
-        bounds["gradient"] = 3e-3
+    of_gradient = torch.finfo(case.dtype).eps / 2 + 2 * rounding if case.order is None else 3e-3
+    bounds = {"losses": rounding, "gradient": of_gradient, "hits": 0}
     for name, x in found.items():
         x, y = (tensor.cpu().double().reshape(_ROWS, -1) for tensor in (x, truth[name]))
         if not torch.equal(x.isnan(), y.isnan()):

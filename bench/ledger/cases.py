@@ -1,11 +1,9 @@
 """Which kernels are in the ledger: what stands for each public loss, and on which architectures."""
 
-import torch
-
-from bench.ahead_of_time import Case
+from bench.ahead_of_time import BF16, F16, F32, F64, Case
 
 SMALL, LARGE = 1000, 131072
-_TYPES = (torch.float32, torch.bfloat16)
+_TYPES = (F32, BF16)
 _LENGTHS = (128, SMALL, 4096, 16384, 32768, LARGE)
 _LOSSES = {"smooth_svm": 5, "lq_loss": None, "hard_svm": 5, "smooth_svm_lq": 5}
 
@@ -13,40 +11,39 @@ _SM_90 = [
     *(Case(n, k, t, loss=loss) for loss, k in _LOSSES.items() for n in _LENGTHS for t in _TYPES),
     *(Case(SMALL, k, t) for k in (1, 2, 3, 10, 16) for t in _TYPES),
     *(
-        Case(n, k, torch.float32, gradient=False, loss=loss)
+        Case(n, k, F32, gradient=False, loss=loss)
         for loss, k in _LOSSES.items()
         for n in (SMALL, LARGE)
     ),
-    Case(SMALL, 16, torch.float32, loss="smooth_svm_lq"),
-    Case(SMALL, 5, torch.float32, order=2),
-    Case(SMALL, 5, torch.float16),
-    Case(SMALL, 5, torch.float64),
-    Case(SMALL, 5, torch.float32, aligned=False),
-    Case(21841, 5, torch.float32),
+    Case(SMALL, 16, F32, loss="smooth_svm_lq"),
+    Case(SMALL, 5, F32, order=2),
+    Case(SMALL, 5, F16),
+    Case(SMALL, 5, F64),
+    Case(SMALL, 5, F32, aligned=False),
+    Case(21841, 5, F32),
     *(Case(1048576, 5, t) for t in _TYPES),
-    *(Case(LARGE, k, torch.float32) for k in (10, 16)),
-    Case(16384, 10, torch.float32),
-    Case(4096, 16, torch.float32),
-    Case(4096, 10, torch.bfloat16),
+    *(Case(LARGE, k, F32) for k in (10, 16)),
+    Case(16384, 10, F32),
+    Case(4096, 16, F32),
+    Case(4096, 10, BF16),
     *(Case(SMALL, k, t, loss=loss, hits=True) for loss, k in _LOSSES.items() for t in _TYPES),
 ]
 SM_100 = [
-    *(Case(n, k, torch.float32, loss=loss) for loss, k in _LOSSES.items() for n in (SMALL, LARGE)),
-    *(Case(SMALL, k, torch.bfloat16, loss=loss) for loss, k in _LOSSES.items()),
-    Case(128, 5, torch.float32),
-    Case(16384, 5, torch.float32),
-    Case(SMALL, 1, torch.float32),
-    Case(SMALL, 5, torch.float32, gradient=False),
-    Case(SMALL, 5, torch.float32, hits=True),
+    *(Case(n, k, F32, loss=loss) for loss, k in _LOSSES.items() for n in (SMALL, LARGE)),
+    *(Case(SMALL, k, BF16, loss=loss) for loss, k in _LOSSES.items()),
+    Case(128, 5, F32),
+    Case(16384, 5, F32),
+    Case(SMALL, 1, F32),
+    Case(SMALL, 5, F32, gradient=False),
+    Case(SMALL, 5, F32, hits=True),
 ]
 # Less like sm_90.
 _SM_80 = _GFX942 = [
     *SM_100,
-    Case(SMALL, 5, torch.float32, order=2),
-    Case(SMALL, 5, torch.float32, aligned=False),
-    Case(SMALL, 10, torch.float32),
-    Case(SMALL, 16, torch.float32),
-    Case(SMALL, 5, torch.float64),
+    Case(SMALL, 5, F32, order=2),
+    Case(SMALL, 5, F32, aligned=False),
+    *(Case(SMALL, k, F32) for k in (10, 16)),
+    Case(SMALL, 5, F64),
 ]
 JOBS: list[tuple[Case, str]] = [
     (case, architecture)
@@ -54,7 +51,7 @@ JOBS: list[tuple[Case, str]] = [
         "sm_80": _SM_80,
         "sm_90": _SM_90,
         "sm_100": SM_100,
-        "gfx942": [*_GFX942, Case(SMALL, 5, torch.float64, loss="smooth_svm_lq")],
+        "gfx942": [*_GFX942, Case(SMALL, 5, F64, loss="smooth_svm_lq")],
     }.items()
     for case in cases
 ]

@@ -3,16 +3,13 @@
 from dataclasses import replace
 from itertools import product
 
-import torch
-
-from bench.ahead_of_time import Case
+from bench.ahead_of_time import BF16, F32, Case
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 
 _MOST_SCORES = 128  # of a lane; more would take minutes to compile
 _REGISTERS = (80, 128, 255)
-F32, BF16 = torch.float32, torch.bfloat16
 
 CASES = [
     *(Case(n, 5, dtype) for n in (1000, 4096, 32_768, 16_384, 128) for dtype in (F32, BF16)),

@@ -45,7 +45,9 @@ def _compare(before: Ledger, after: Ledger) -> int:
     shared = before.kernels.keys() & after.kernels.keys()
     found = [worse(name, before.kernels[name], after.kernels[name]) for name in sorted(shared)]
     lines = [f"WORSE {line}" for of_kernel in found for line in of_kernel]
-    print(changed.reset_index(names="kernel").to_markdown(index=False), *lines, sep="\n")
+    if len(changed):
+        print(changed.reset_index(names="kernel").to_markdown(index=False))
+    print(*lines, sep="\n")
     for name in before.kernels.keys() ^ after.kernels.keys():
         print(f"{name} is in one of them only")
     print(f"{len(changed)} of {len(after.kernels)} kernels differ, {len(lines)} facts are worse")

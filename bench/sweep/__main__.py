@@ -8,21 +8,18 @@ A table of configurations is made of what this finds; nothing is chosen when a l
 """
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
-from triton.backends.compiler import GPUTarget
 
-from bench.ahead_of_time import Case, compile_only
+from bench.ahead_of_time import Case
 from bench.arguments import Parser
 from bench.machine import commit, describe
-from bench.processes import processes
 from bench.sweep.page import PAGE, of_case, render
 from bench.sweep.times import Launches, times
-from bench.sweep.variants import CASES, text, variants
+from bench.sweep.variants import CASES, compile_all, variants
 from triton_topk.kernels.config import Config
 
 
@@ -63,23 +60,6 @@ def measure_all(configs: dict[Case, list[Config]], file: Path, device: torch.dev
             found = list(times(case, tried, device))
             print(*map(json.dumps, found), sep="\n", file=out, flush=True)
             print(*of_case(pd.DataFrame(found)), sep=" | ", flush=True)
-
-
-def compile_all(jobs: Sequence[tuple[Case, Config]], number: int) -> None:
-    """Fill Triton's cache for a GPU that need not be there, and print a line for each job as it is done."""
-    print(len(jobs), "configurations", flush=True)
-    with processes(number) as pool:
-        for line in pool.map(_compile, jobs):
-            print(line, flush=True)
-
-
-def _compile(job: tuple[Case, Config]) -> str:
-    start = time.perf_counter()
-    try:
-        compile_only(*job, GPUTarget("cuda", 90, 32))
-    except Exception as error:  # more registers than there are, say: it is no configuration, then
-        return f"{job}: {type(error).__name__}: {error}"
-    return f"{job[0]} {text(job[1])} {time.perf_counter() - start:.0f} s"
 
 
 if __name__ == "__main__":

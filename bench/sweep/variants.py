@@ -1,9 +1,14 @@
 """The losses and rows that a sweep is of, and the configurations that it tries for each."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from bench.ahead_of_time import BF16, F32, Case
+from triton.backends.compiler import GPUTarget
+
+from bench.ahead_of_time import BF16, F32, Case, compile_only
+from bench.processes import processes
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
@@ -61,3 +66,20 @@ def text(c: Config) -> str:
     """rows x columns x vectors x blocks, kept in registers or streamed; warps, registers, parts."""
     kind = "s" if c.stream else "r"
     return f"{c.rows}x{c.columns}x{c.vectors}x{c.blocks}{kind} w{c.warps} r{c.registers} p{c.parts}"
+
+
+def compile_all(jobs: Sequence[tuple[Case, Config]], number: int) -> None:
+    """Fill Triton's cache for a GPU that need not be there, and print a line for each job as it is done."""
+    print(len(jobs), "configurations", flush=True)
+    with processes(number) as pool:
+        for line in pool.map(_compile, jobs):
+            print(line, flush=True)
+
+
+def _compile(job: tuple[Case, Config]) -> str:
+    start = time.perf_counter()
+    try:
+        compile_only(*job, GPUTarget("cuda", 90, 32))
+    except Exception as error:  # more registers than there are, say: it is no configuration, then
+        return f"{job}: {type(error).__name__}: {error}"
+    return f"{job[0]} {text(job[1])} {time.perf_counter() - start:.0f} s"

@@ -42,7 +42,7 @@ tests() { # NAME SECONDS ARGUMENT...
 run() {
     case $1 in
     device) lines=40 step device 30 python3 -m bench.device ;;
-    smoke) lines=50 step smoke 75 python3 -m bench.smoke ;;
+    smoke) lines=50 step smoke 75 python3 -m tests.smoke ;;
     compile) step compile 200 python3 -m bench.sweep --compile "$cores" ;;
     tests) tests tests 110 tests/test_gpu.py tests/test_gpu_citizen.py -k "not two_to_the_31" ;;
     offsets) tests offsets 45 tests/test_gpu.py tests/test_gpu_citizen.py -k two_to_the_31 -n 1 ;;
@@ -56,7 +56,7 @@ run() {
     sanitizer)
         for tool in memcheck racecheck; do
             step "$tool" 25 compute-sanitizer --tool "$tool" \
-                python3 -m bench.smoke --repeats 0 -k "n21-k10|svm-n1000-k5-bfloat16"
+                python3 -m tests.smoke --repeats 0 -k "n21-k10|svm-n1000-k5-bfloat16"
         done
         ;;
     bench)

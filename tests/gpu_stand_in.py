@@ -113,9 +113,10 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
 
     The smoke run keeps the kernels, in Triton's interpreter: what it wants to be equal is not with the eager backend.
     """
-    from bench import cells, conftest, device, rounds, smoke, test_losses, timing
+    from bench import cells, conftest, device, rounds, test_losses, timing
     from bench.sweep import __main__ as sweep
     from bench.sweep import times
+    from tests import smoke
     from tests.interpreter import speed_up
     from triton_topk.kernels import launch
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 from gpu_stand_in import OnCpu, once, stand_in
 
-from bench import smoke
 from bench.ahead_of_time import Case
 from bench.sweep import __main__ as sweep
 from bench.sweep import page, times
 from bench.sweep.variants import CASES, text, variants
+from tests import smoke
 from triton_topk import eager
 from triton_topk.kernels import launch
 

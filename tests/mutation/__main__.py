@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from tests.mutation.edits import Edit, edits
 
 _PAGE = Path("reports/mutants.md")
-_NEEDED = ("triton_topk", "tests", "bench", "pyproject.toml")
+_NEEDED = ("triton_topk", "tests", "bench", "docs", "pyproject.toml")
 _LIMIT = 1200  # seconds: an edit may have made a loop endless
 _KERNELS, _EAGER = Path("triton_topk/kernels"), Path("triton_topk/eager")
 _NOT_COMPUTED = ("config.py", "launch.py")  # what it costs is edited there, not what comes of it

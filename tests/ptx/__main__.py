@@ -1,4 +1,4 @@
-"""The smoke run of bench/, which is for a GPU, with the kernels in the emulator.
+"""The smoke run, which is for a GPU, with the kernels in the emulator.
 
     python -m tests.ptx -k PATTERN
 
@@ -7,7 +7,7 @@ Every structure takes half an hour of a core, most of it Triton's.  With another
 
 import sys
 
-from bench import smoke
+from tests import smoke
 from tests.ptx.kernels import emulated
 
 with emulated():

@@ -19,10 +19,10 @@ import torch
 from triton import knobs
 
 from bench.ahead_of_time import Case
-from bench.smoke import BF16, F16, F32, F64, faults, hard_rows
 from tests.ptx.cases import structures
 from tests.ptx.kernels import emulated
 from tests.ptx.memory import Race
+from tests.smoke import BF16, F16, F32, F64, faults, hard_rows
 from triton_topk import eager
 from triton_topk.batch import Batch
 from triton_topk.kernels import launch

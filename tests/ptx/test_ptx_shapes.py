@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("triton", reason="Triton does not exist for this platform")
 
 from bench.ahead_of_time import Case
-from bench.smoke import F32, faults
 from tests.ptx.cases import structures
+from tests.smoke import F32, faults
 
 pytestmark = pytest.mark.usefixtures("emulator")
 

@@ -1,6 +1,6 @@
 """Each structure of kernel, compiled, is compared with the eager backend in float64 on rows that are hard for it.
 
-    python -m bench.smoke
+    python -m tests.smoke
 
 Outputs hold NaN before.  A gradient must also have the same bits in many runs and for a row alone, and equal scores
 must have equal ones.  Each structure has a line; the exit code is 1 if one is wrong.
@@ -137,7 +137,7 @@ def _differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def main(given: Sequence[str] | None = None, device: str = "cuda") -> int:
-    parser = Parser("bench.smoke", __doc__)
+    parser = Parser("tests.smoke", __doc__)
     parser.add_argument("-k", default="", help="only structures whose names match")
     runs = "runs that must agree (%(default)s)"
     parser.add_argument("--repeats", type=int, default=100, help=runs)

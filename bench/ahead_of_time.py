@@ -49,15 +49,14 @@ class Case:
 
     @property
     def parameters(self) -> Loss:
-        hits = (self.k or 5) if self.hits else None
-        if self.loss == "lq_loss":
-            return Lq(0.7, hits=hits)
-        assert self.k is not None
-        if self.loss == "hard_svm":
-            return HardSVM(self.k, 1.5, hits=hits)
-        if self.loss == "smooth_svm_lq":
-            return Mixture(self.k, 0.5, 1.5, self.order, 0.7, None, 0.3, hits=hits)
-        return SmoothSVM(self.k, 0.5, 1.5, self.order, hits=hits)
+        k, hits = self.k or 5, (self.k or 5) if self.hits else None
+        of = {
+            "smooth_svm": SmoothSVM(k, 0.5, 1.5, self.order, hits=hits),
+            "hard_svm": HardSVM(k, 1.5, hits=hits),
+            "lq_loss": Lq(0.7, hits=hits),
+            "smooth_svm_lq": Mixture(k, 0.5, 1.5, self.order, 0.7, None, 0.3, hits=hits),
+        }
+        return of[self.loss]
 
 
 def names(case: Case, architecture: str) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from triton_topk import arguments
+from triton_topk.losses import Loss
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGER_DTYPES = (
@@ -48,13 +49,15 @@ class Batch(NamedTuple):
         margin: float | Tensor | None,
         normalizer: float | Tensor | None,
         reduction: str,
-        ignore_index: int,
+        loss: Loss,
     ) -> Batch:
         """Lay out the arguments of a call, which have been checked."""
+        ignore_index = loss.ignore_index
         rows = as_rows(scores)
         labels = class_indices(labels if labels.dim() == 1 else labels.reshape(-1), ignore_index)
         margins = None
-        if isinstance(margin, Tensor):
+        # a mixture that is all Lq has no margin
+        if isinstance(margin, Tensor) and "margin" in loss.parameters():
             # a margin of each row for each label that it could have, in the memory that it has
             of_samples = margin.dim() == scores.dim()
             margins = (as_rows(margin) if of_samples else margin).expand(rows.shape)

@@ -457,7 +457,7 @@ def _evaluate(
     labels, reduction = tensors[1], options[1]
     n_classes = check_tensors(*tensors, reduction)
     loss = loss_type.checked(*parameters, *options, n_classes)
-    batch = Batch.of(*tensors, reduction, loss.ignore_index)
+    batch = Batch.of(*tensors, reduction, loss)
     summed, recorded = reduction != "none", autograd.is_recorded()
     compute = autograd.function(batch, loss, summed=summed, recorded=recorded)
     out, hits = compute(loss, *batch)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from losses import REDUCTIONS, Loss, each, exactly_equal, random_labels, random_scores
 
+import triton_topk
+
 N, C = 6, 11
 WITH_MARGIN = each(
     [
@@ -112,3 +114,15 @@ def test_a_margin_that_was_set_since(loss: Loss) -> None:
     module.margin = 2.0
     exactly_equal(module(scores, labels), loss(scores, labels, margin=2.0))
     assert not module.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.func's own
+def test_a_mixture_that_is_all_lq_has_no_margin() -> None:
+    scores, labels, margin = random_scores(N, C), random_labels(N, n=C), torch.linspace(0, 1, C)
+
+    def mixture(margin: torch.Tensor) -> torch.Tensor:
+        return triton_topk.smooth_svm_lq(scores, labels, 2, mix=0.0, margin=margin)
+
+    loss, tangent = torch.func.jvp(mixture, (margin,), (margin,))
+    assert torch.equal(loss, triton_topk.lq_loss(scores, labels))
+    assert tangent == 0

@@ -46,6 +46,7 @@ def force(monkeypatch: pytest.MonkeyPatch, config: Config, n: int) -> None:
         (5, 24, MANY),
         (2, 30, PARTS),
         (10, 14, MANY),
+        (14, 64, PARTS),  # whose merged lists are longer than Top
         (16, 20, STREAMED_PARTS),
     ],
 )

@@ -186,6 +186,7 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
     ("add", _INTEGERS, "t t t", np.add),
     ("sub", _INTEGERS, "t t t", np.subtract),
     ("mul.lo", _INTEGERS, "t t t", np.multiply),
+    ("mul.hi", "s32 u32", "t t t", lambda a, b: _wide(a) * _wide(b) >> 32),
     ("mad.lo", _INTEGERS, "t t t t", lambda a, b, c: a * b + c),
     *(("mul.wide", t, f"{w} t t", lambda a, b: _wide(a) * _wide(b)) for t, w in _WIDER),
     *(("mad.wide", t, f"{w} t t {w}", lambda a, b, c: _wide(a) * _wide(b) + c) for t, w in _WIDER),
@@ -216,7 +217,8 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
     ("cvt.rn.bf16x2", "f32", "bf16x2 t t", partial(_packed, to_bfloat16)),
     ("cvt.rn.f16x2", "f32", "f16x2 t t", partial(_packed, lambda x: x.astype(F16))),
     ("cvt.rmi.f64", "f64", "t t", np.floor),
-    ("cvt.rzi.s32", "f32", "s32 t", _truncated),
+    ("cvt.rpi.ftz.f32", "f32", "t t", _flushing(np.ceil)),
+    ("cvt.rzi.s32", _FLOATS, "s32 t", _truncated),
     ("mov", " ".join(TYPES), "t t", np.copy),
     ("selp", " ".join(TYPES), "t t t pred", lambda a, b, p: np.where(p, a, b)),
 ]

@@ -144,8 +144,12 @@ def references() -> dict[str, Callable[..., object]]:
         "cvt.f64.bf16": of_16_bits,
         "cvt.rn.bf16.f32": to_16_bits,
         "cvt.rmi.f64.f64": np.floor,
-        "cvt.rzi.s32.f32": lambda x: 0 if x != x else int(max(-(2**31), min(2**31 - 1, x))),
+        "cvt.rpi.ftz.f32.f32": np.ceil,
+        "mul.hi.s32": lambda a, b: a * b >> 32,
+        "mul.hi.u32": lambda a, b: a * b >> 32,
     }
+    for t in ("f32", "f64"):
+        found[f"cvt.rzi.s32.{t}"] = lambda x: 0 if x != x else int(max(-(2**31), min(2**31 - 1, x)))
     for bits in (16, 32, 64):
         for t in (f"s{bits}", f"u{bits}", f"b{bits}"):
             for name, f in COMPARE.items():

@@ -45,6 +45,10 @@ TWO_PARTS = Config(rows=1, columns=512, blocks=1, stream=False, warps=4, parts=2
         Case(1000, 5, F32, loss="smooth_svm_lq"),
         Case(1000, None, F32, loss="lq_loss"),
         Case(1000, None, BF16, loss="lq_loss"),
+        # in three parts and in eight, and with coefficients that have to be scaled
+        Case(33_000, 16, F32, loss="lq_loss", hits=True),
+        Case(30_000, 2, F64, loss="smooth_svm_lq", order=2, hits=True),
+        Case(60_000, 9, F32, hits=True),
     ),
 )
 def test_a_kernel_is_right(case):

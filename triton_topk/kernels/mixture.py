@@ -27,6 +27,7 @@ def weigh_for_sum(x, largest, LOSS: tl.constexpr):
     if LOSS.hard:
         return hard_svm.weigh(x, largest.p[:, None])
     else:
+        tl.static_assert(LOSS.lq)
         return lq.weigh(x, largest.first[:, None])
 
 
@@ -36,6 +37,7 @@ def merge(v, total, top, LOSS: tl.constexpr):
     if LOSS.hard:
         return hard_svm.merge(v, total, tl.maximum(top[LOSS.k - 1], lists.LOWEST)[:, None], LOSS)
     else:
+        tl.static_assert(LOSS.lq)
         return lq.merge(v, total, tl.maximum(top[0], lists.LOWEST)[:, None])
 
 

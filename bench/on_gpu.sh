@@ -13,13 +13,13 @@ if [ "${1-}" = --dry-run ]; then
     echo "A dry run: a CPU stands for the GPU, no time says anything, and the tests are only collected."
     shift
 fi
-if [ -z "${1-}" ]; then
+if [[ -z "${1-}" || $1 == -* ]]; then
     echo "usage: bash bench/on_gpu.sh [--dry-run] OUT [STEP...]" >&2
     exit 2
 fi
 out=$(realpath -m "$1")
 shift
-mkdir -p "$out"
+mkdir -p "$out" || exit
 cores=$(nproc)
 
 step() { # NAME SECONDS COMMAND...: the end of its output is shown

@@ -1,6 +1,6 @@
 """Beside its largest scores the losses need a row's polynomial of the rest, or a sum over all of its scores.
 
-The positions taken are left out of what lanes hold of their columns, and their candidates included instead.
+A lane includes its columns but for the positions taken.  The scores of those, the candidates, are included after them.
 """
 
 from typing import Any, NamedTuple
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import blocks, mixture, smooth_svm, tuples
+from triton_topk.kernels import blocks, formulas, smooth_svm, tuples
 from triton_topk.kernels.polynomial import include
 
 
 class Rest(NamedTuple):
-    """A Rest holds what the losses need of a row beside its largest scores, [ROWS]."""
+    """A Rest holds the polynomial of the scores that are not of Top, and the sum over all others, [ROWS]."""
 
-    r: Any  # s^j r_j of the scores that are not of Top
+    r: Any  # s^j sigma_j of the scores that are not of Top, from j = 1 on
     log2_s: Any
     total: Any  # the sum
     tied: Any  # whether one of the rest is equal to the floor
@@ -30,23 +30,23 @@ def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr
     r = (tl.zeros([LAYOUT.rows, LAYOUT.lanes], LAYOUT.acc),) * LOSS.degree
     sums = blocks.constant(0.0, LAYOUT)
     weights = ()
-    parts = ()
+    vectors = ()
     for b in tl.static_range(len(kept)):
         e = kept[b]
         if LOSS.summed:
-            e = mixture.weigh_for_sum(kept[b], largest, LOSS)
+            e = formulas.weigh_for_sum(kept[b], largest, LOSS)
             sums = tuples.add_to_one(sums, b % LAYOUT.vectors, e)
         if LOSS.smooth:
             e = smooth_svm.weigh(kept[b], largest.p[:, None], rate)
-            parts = parts + (blocks.split(e, LAYOUT.vec),)
+            vectors = vectors + (blocks.split(e, LAYOUT.vec),)
         weights = weights + (e if LOSS.weighed_once else kept[b],)
     if LOSS.smooth:
-        # slot by slot, for what has been included of a position taken to be dropped at once
+        # slot by slot: if a slot is taken, the polynomial before it is restored
         for s in tl.static_range(len(taken.slots)):
             before = r
             for i in tl.static_range(s % LAYOUT.slots, LAYOUT.vec, LAYOUT.slots):
-                for b in tl.static_range(s // LAYOUT.slots, len(parts), LAYOUT.vectors):
-                    r = include(r, parts[b][i])
+                for b in tl.static_range(s // LAYOUT.slots, len(vectors), LAYOUT.vectors):
+                    r = include(r, vectors[b][i])
             r = tuples.where(taken.slots[s], before, r)
     return r, sums, weights
 
@@ -76,7 +76,7 @@ def _include_block(r, sums, block, pivots, largest, rate, LOSS: tl.constexpr, LA
             for i in tl.static_range(LAYOUT.vec):
                 r = include(r, e[i])
         if LOSS.summed:
-            sums = tuples.add_to_one(sums, v, mixture.weigh_for_sum(block[v], largest, LOSS))
+            sums = tuples.add_to_one(sums, v, formulas.weigh_for_sum(block[v], largest, LOSS))
     return r, sums
 
 
@@ -95,7 +95,7 @@ def over_lanes(r, sums, taken, candidates, largest, rate, LOSS: tl.constexpr, LA
             e = smooth_svm.weigh(x, largest.p[:, None], rate)
             r, count = smooth_svm.include_below(r, count, e, x, largest.floor, LOSS)
         if LOSS.summed:
-            total += mixture.weigh_for_sum(x, largest, LOSS)
+            total += formulas.weigh_for_sum(x, largest, LOSS)
     if LOSS.summed:
         total = tl.sum(total, axis=1)
     if LOSS.smooth:

@@ -6,7 +6,7 @@ Pointers [ROWS, 1] are to the gradient of the part's first score.
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import blocks, mixture
+from triton_topk.kernels import blocks, formulas
 
 
 @triton.jit
@@ -15,7 +15,7 @@ def store_kept(pointers, kept, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.c
     column = tl.arange(0, LAYOUT.columns)[None, :]
     FULL: tl.constexpr = (LAYOUT.blocks - 1) * LAYOUT.vectors
     for b in tl.static_range(len(kept)):
-        out = mixture.gradient(kept[b], row, rate, LOSS.weighed_once, LOSS)
+        out = formulas.gradient(kept[b], row, rate, LOSS.weighed_once, LOSS)
         out = out.to(pointers.dtype.element_ty)
         at = b * LAYOUT.columns
         if b < FULL:
@@ -33,11 +33,11 @@ def store_stream(pointers, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.const
     column = tl.arange(0, STEP)[None, :]
     if LAYOUT.finish:
         # else Triton 3.6 moves all scores to the layout of the summaries
-        row = mixture.add_to_row(row, blocks.zeros(part.scores, 1, STEP, LAYOUT))
+        row = formulas.add_to_row(row, blocks.zeros(part.scores, 1, STEP, LAYOUT))
     for offset in range(0, LAYOUT.blocks * LAYOUT.block, STEP):
         mask = column < part.width - offset
         x = tl.load(part.scores + offset + column, mask=mask).to(LAYOUT.acc)
-        out = mixture.gradient(x, row, rate, False, LOSS).to(pointers.dtype.element_ty)
+        out = formulas.gradient(x, row, rate, False, LOSS).to(pointers.dtype.element_ty)
         tl.store(pointers + offset + column, out, mask=mask)
 
 

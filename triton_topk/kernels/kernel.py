@@ -2,11 +2,11 @@
 
 A row goes through three phases, on scores kept in registers or, if the layout says so, read again in each: select the
 largest, accumulate what the losses need of the rest, write the gradient.  The formulas are in smooth_svm.py,
-hard_svm.py and lq.py, and mixture.py says which of them take part.  Row quantities have the shape [ROWS], scores
+hard_svm.py and lq.py, and formulas.py says which of them take part.  Row quantities have the shape [ROWS], scores
 [ROWS, COLUMNS], what a lane has of its columns or of the candidates [ROWS, LANES].
 
-Rows too long for one program are read twice, in parts: one launch ends with a summary of each part (summary.py),
-the other, whose layout has `finish`, begins with those of a row.
+Rows too long for one program are read twice, in parts.  The first launch ends with a summary of each part
+(summary.py).  The second one, whose layout has `finish`, begins with the summaries of all parts of a row.
 """
 
 import triton
@@ -15,7 +15,7 @@ import triton.language as tl
 from triton_topk.kernels import (
     accumulate,
     blocks,
-    mixture,
+    formulas,
     rows,
     select,
     summary,
@@ -89,7 +89,7 @@ def loss_kernel(
     number = (program // PARTS).to(tl.int64) * LAYOUT.rows + tl.arange(0, LAYOUT.rows)
     # of a row's programs, one writes the row's loss and hits
     first_part = tl.zeros_like(number) + part == 0
-    # the rest of the last program does its last row again
+    # beyond the batch, the last program does the last row again
     number = tl.minimum(number, n_rows - 1)
     # known multiples, in terms that the compiler sees through on every target
     n = n // LAYOUT.align_n * LAYOUT.align_n
@@ -109,7 +109,7 @@ def loss_kernel(
     n_once = n * (part == 0).to(tl.int32) if LAYOUT.parts > 1 else n
     part = rows.part_of_row(scores, part, n, label, valid, LAYOUT)
 
-    # Select the largest scores: of each position one, the positions with the largest of these, all their scores.
+    # Select the largest scores, among all those of the positions that have the largest maxima.
     kept = ()
     if LAYOUT.finish:
         v, rest = summary.load_merged(summaries, rate, LOSS, LAYOUT)
@@ -120,14 +120,15 @@ def loss_kernel(
         maxima, kept = select.maxima(part, LAYOUT)
         taken = select.take_positions(blocks.maximum_of_slots(maxima, LAYOUT), part, LOSS, LAYOUT)
         candidates = select.load_candidates(part, taken.columns, active, LOSS, LAYOUT)
-        few = candidates
-        if taken.few[0].shape[1] < LAYOUT.lanes:
+        narrow = candidates
+        if taken.narrow[0].shape[1] < LAYOUT.lanes:
             # fewer lanes have less to merge
-            few = select.load_candidates(part, taken.few, active, LOSS, LAYOUT)
-        v = select.largest_scores(few.scores, LOSS)
+            narrow = select.load_candidates(part, taken.narrow, active, LOSS, LAYOUT)
+        v = select.largest_scores(narrow.scores, LOSS)
     largest = select.largest(v, LOSS, LAYOUT)
     zeros = None
     if not LAYOUT.stream:
+        # 0 in the layout of the scores, so that what is added to it gets that layout
         of_pivot = blocks.zeros(part.scores, 1, LAYOUT.columns, LAYOUT)
         largest = select.with_pivot(largest, largest.p + of_pivot)
         # early: behind a loop that threads may leave one by one, shuffles take more instructions
@@ -149,7 +150,7 @@ def loss_kernel(
             summary.store_positions(part_summary, taken.columns, LOSS, LAYOUT)
     else:
         # The losses, and -dL/ds_y of each.
-        loss, smooth_slope, sum_slope, polynomials = mixture.row_loss(
+        loss, smooth_slope, sum_slope, polynomials = formulas.row_loss(
             largest, rest, row, numbers, LOSS
         )
         scale = tl.full([LAYOUT.rows], 1.0, ACC)
@@ -167,7 +168,7 @@ def loss_kernel(
                 scale = scale * tl.load(upstream + number * upstream_stride).to(ACC)
             smooth_slope = smooth_slope * scale
             sum_slope = sum_slope * scale
-            of_row = mixture.row_gradient(
+            of_row = formulas.row_gradient(
                 largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOSS
             )
             if LOSS.has_top:

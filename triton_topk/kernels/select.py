@@ -1,8 +1,8 @@
 """The largest scores of a row are found, exactly with ties, without sorting the row.
 
-A position is one column of every block.  While a row passes, each position keeps its largest score alone.  The
-positions with the TOP largest maxima have the TOP largest scores.  Those positions, and that of the label,
-are then read again: their columns, the candidates, are few.
+While a row passes, each position (see blocks.py) keeps its largest score alone.  The positions with the TOP largest
+maxima have the TOP largest scores.  Those positions, and that of the label, are then read again: their scores, the
+candidates, are few.  A slot is a position's place among those of its lane.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Taken(NamedTuple):
     slots: Any  # for each slot of a lane, whether it is taken, [ROWS, LANES]
     left: Any  # the largest maximum of each lane's other slots, [ROWS, LANES]
     columns: Any  # the positions, each HEIGHT times in a row, as tensors [ROWS, LANES]
-    few: Any  # the same as tensors of fewer lanes, [ROWS, FEW]
+    narrow: Any  # the same as tensors of fewer lanes, [ROWS, NARROW]
 
 
 class Candidates(NamedTuple):
@@ -35,7 +35,7 @@ class Largest(NamedTuple):
     """A Largest holds what the losses need to know of the largest scores of the others, [ROWS]."""
 
     v: Any  # tuple of TOP, descending
-    first: Any  # v_1, the largest of all
+    first: Any  # v_1, or a finite number where all others are masked
     p: Any  # v_k, the pivot; 0 where fewer than k others are left; NaN where the largest is +inf
     few: Any  # whether fewer than k others are left
     floor: Any  # the last of v, or a number that all scores that are left are above
@@ -70,9 +70,9 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     COUNT: tl.constexpr = LOSS.taken
     HEIGHT: tl.constexpr = LAYOUT.height
     LANES: tl.constexpr = LAYOUT.lanes
-    # of a row's lanes, those that merge the candidates' largest values: 8 candidates each
-    FEW: tl.constexpr = min(LANES, max(HEIGHT, triton.next_power_of_2(COUNT * HEIGHT) // 8))
-    # at a time as many as two tensors have room for
+    # of a row's lanes, those that merge the candidates' largest values: 8 candidates each, or a position
+    NARROW: tl.constexpr = min(LANES, max(HEIGHT, triton.next_power_of_2(COUNT * HEIGHT) // 8))
+    # two tensors of positions have room for a step
     STEP: tl.constexpr = min(COUNT, max(1, 2 * LANES // HEIGHT))
     REST: tl.constexpr = COUNT % STEP
     start = tl.arange(0, LANES)[None, :] * LAYOUT.vec
@@ -80,7 +80,7 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     maxima = ()
     for s in tl.static_range(len(firsts)):
         of_label = start + blocks.slot_column(s, LAYOUT) == label
-        # +inf elsewhere makes the row NaN, whatever is taken
+        # a score of +inf makes the row NaN, whatever is taken
         maxima = maxima + (tl.where(of_label, float("inf"), firsts[s]),)
     maxima, order = lists.sort(maxima)
     taken = tl.zeros(maxima[0].shape, tl.int32)
@@ -89,17 +89,17 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     narrow = ()
     for _ in tl.static_range(0, COUNT, STEP):
         wide = wide + _repeated(none, HEIGHT, LANES)
-        narrow = narrow + _repeated(none, HEIGHT, FEW)
+        narrow = narrow + _repeated(none, HEIGHT, NARROW)
     # not unrolled: the compiler takes a time that grows with the square of the code
     for _ in range(0, COUNT - REST, STEP):
         maxima, order, taken, found = _take(maxima, order, taken, start, STEP, LAYOUT)
         wide = _append(wide, _repeated(found, HEIGHT, LANES))
-        narrow = _append(narrow, _repeated(found, HEIGHT, FEW))
+        narrow = _append(narrow, _repeated(found, HEIGHT, NARROW))
     if REST > 0:
         maxima, order, taken, found = _take(maxima, order, taken, start, REST, LAYOUT)
         found = found + none[REST:]
         wide = _append(wide, _repeated(found, HEIGHT, LANES))
-        narrow = _append(narrow, _repeated(found, HEIGHT, FEW))
+        narrow = _append(narrow, _repeated(found, HEIGHT, NARROW))
     slots = ()
     for s in tl.static_range(len(firsts)):
         slots = slots + ((taken >> s) % 2 == 1,)
@@ -126,6 +126,7 @@ def _take(maxima, order, taken, start, COUNT: tl.constexpr, LAYOUT: tl.constexpr
         shifted = ()
         for s in tl.static_range(len(maxima) - 1):
             shifted = shifted + (tl.where(is_found, maxima[s + 1], maxima[s]),)
+        # NaN stands for a maximum that is gone, and tl.max leaves it out
         maxima = shifted + (tl.where(is_found, float("nan"), maxima[len(maxima) - 1]),)
     return maxima, order, taken, found
 

@@ -3,7 +3,7 @@
 v          the TOP largest scores of the others, descending
 r          s^j r_j of all but these, relative to the K-th (see smooth_svm.py)
 log2_s     of that s, a power of two
-total      the sum over the others that a loss needs (see mixture.py)
+total      the sum over the others that a loss needs (see formulas.py)
 tied       whether one that is not of v is equal to the last of v
 positions  that have v (see select.py), and the label's
 """
@@ -11,7 +11,7 @@ positions  that have v (see select.py), and the label's
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import blocks, lists, mixture, select, smooth_svm, tuples
+from triton_topk.kernels import blocks, formulas, lists, select, smooth_svm, tuples
 from triton_topk.kernels.accumulate import Rest
 
 
@@ -69,7 +69,7 @@ def load_merged(summaries, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     merged = lists.merge_lanes(tuples.padded(v, float("-inf"), LOSS.sorted), LOSS.sorted)
     top = tuples.first(merged, TOP)
     zero = tl.zeros_like(top[0])
-    total = mixture.merge(v, total, top, LOSS) if LOSS.summed else zero
+    total = formulas.merge(v, total, top, LOSS) if LOSS.summed else zero
     if LOSS.smooth:
         floor = select.floor(top, LOSS, LAYOUT)
         r, log2_s, tied = smooth_svm.merge(v, r, log2_s, tied, top[LOSS.k - 1], floor, rate, LOSS)

@@ -66,7 +66,7 @@ def row_loss(largest, rest, row, numbers, LOSS: tl.constexpr):
 
 @triton.jit
 def row_gradient(largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOSS: tl.constexpr):
-    """Prepare the gradient of a row's scores.  slopes: -dL/ds_y; zeros: see blocks.zeros, or None."""
+    """Prepare the gradient of a row's scores, from the losses' -dL/ds_y.  zeros: see blocks.zeros, or None."""
     coefficients = ()
     share = sum_slope
     if LOSS.smooth:
@@ -99,5 +99,5 @@ def gradient(x, row, rate, WEIGHED: tl.constexpr, LOSS: tl.constexpr):
 
 @triton.jit
 def add_to_row(row, x):
-    """Add x to each number of a Gradient."""
+    """Add x to each number of a Gradient: 0 in a layout, which moves them to it (see blocks.zeros)."""
     return Gradient(row.p + x, tuples.add_to_all(row.coefficients, x), row.first + x, row.share + x)

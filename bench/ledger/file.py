@@ -25,8 +25,8 @@ class Ledger:
 
     def table(self) -> pd.DataFrame:
         frame = pd.DataFrame.from_dict(self.kernels, orient="index")
-        columns = dict.fromkeys([*_ORDER, *frame.columns])
-        return frame.reindex(columns=list(columns)).fillna(0).astype(int)
+        columns = [*_ORDER, *sorted(frame.columns.difference(_ORDER))]
+        return frame.reindex(columns=columns).fillna(0).astype(int)
 
 
 def load(path: Path = PATH) -> Ledger:

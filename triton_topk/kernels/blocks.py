@@ -128,5 +128,5 @@ def zeros(scores, NUMBER: tl.constexpr, COLUMNS: tl.constexpr, LAYOUT: tl.conste
     every score would be moved, and back.  NUMBER keeps the compiler from merging two of these.
     """
     column = tl.arange(0, COLUMNS)[None, :]
-    nothing = tl.load(scores + column, mask=column < -NUMBER, other=0.0)
-    return tl.sum(nothing.to(LAYOUT.acc), axis=1)
+    zeros = tl.load(scores + column, mask=column < -NUMBER, other=0.0)
+    return tl.sum(zeros.to(LAYOUT.acc), axis=1)

@@ -11,12 +11,12 @@ def scale_kernel(gradient, factor, size: "i64", BLOCK: tl.constexpr, PROGRAMS: t
     if f != 1.0:
         first = tl.program_id(0).to(tl.int64) * BLOCK
         for start in range(first, size, PROGRAMS * BLOCK):
-            there = gradient + start + tl.arange(0, BLOCK)
+            pointers = gradient + start + tl.arange(0, BLOCK)
             # only where nothing is masked is memory moved in vectors
             if start + BLOCK <= size:
-                g = tl.load(there)
-                tl.store(there, (g.to(f.dtype) * f).to(g.dtype))
+                g = tl.load(pointers)
+                tl.store(pointers, (g.to(f.dtype) * f).to(g.dtype))
             else:
                 inside = tl.arange(0, BLOCK) < size - start
-                g = tl.load(there, mask=inside)
-                tl.store(there, (g.to(f.dtype) * f).to(g.dtype), mask=inside)
+                g = tl.load(pointers, mask=inside)
+                tl.store(pointers, (g.to(f.dtype) * f).to(g.dtype), mask=inside)

@@ -1,1 +1,1 @@
-"""What the losses cost and how exact they are: the benchmark suite and the commands behind reports/."""
+"""The benchmark suite and the commands behind reports/ measure what the losses cost and how exact they are."""

@@ -1,4 +1,4 @@
-"""What the launch code makes of a case, compiled for a GPU that need not be there.
+"""The kernels that the launch code makes of a case are compiled for a GPU that need not be there.
 
 The launch function itself runs, on CPU tensors and with a driver that knows nothing but its target: the
 signature, the specialisation of the arguments and the constants are those of a real launch.  Its Triton can launch
@@ -60,7 +60,7 @@ class Case:
 
 
 def names(case: Case, architecture: str) -> list[str]:
-    """Of the launches: a row too long for one program is read by one that makes summaries of its parts and another."""
+    """The launches have names.  A row too long for one program takes two: the first makes summaries of its parts."""
     name = f"{architecture}-{case}"
     if _config(case, architecture).parts == 1:
         return [name]
@@ -68,7 +68,7 @@ def names(case: Case, architecture: str) -> list[str]:
 
 
 def compile_case(case: Case, architecture: str) -> dict[str, Any]:
-    """What Triton compiles for "sm_90" and the like, or "gfx942", by the names of the launches."""
+    """Triton compiles each launch for "sm_90" and the like, or "gfx942"; the results are by the launches' names."""
     target = GPUTarget("hip", architecture, 64)
     if is_nvidia(architecture):
         target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
@@ -86,7 +86,7 @@ def _config(case: Case, architecture: str) -> table.Config:
 
 
 class Driver:
-    """As much of Triton's driver as compiling needs."""
+    """It does as much of a driver of Triton's as compiling needs."""
 
     def __init__(self, target: GPUTarget) -> None:
         self._target = target

@@ -132,7 +132,7 @@ def _first_values(found: pd.DataFrame) -> str:
 
 
 def draw(measured: pd.DataFrame) -> Figure:
-    """Where the gradient of each implementation goes wrong."""
+    """The figure shows where the gradient of each implementation goes wrong."""
     measured = judged(measured)
     found = measured[(measured["dtype"] == "float32") & (measured["part"] == "gradient")]
     smooth = found[found["point"].isin(set(points.GRID)) & (found["k"] == 5) & (found["n"] > 6)]
@@ -149,7 +149,7 @@ def draw(measured: pd.DataFrame) -> Figure:
 
 
 def _kind(name: str) -> str:
-    """What has a colour: an implementation with either backend, or all of the authors'."""
+    """An implementation has one colour with either backend, and so have all of the authors'."""
     return name.partition(",")[0].partition(" Smooth")[0]
 
 

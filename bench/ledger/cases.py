@@ -1,4 +1,4 @@
-"""Which kernels are in the ledger: what stands for each public loss, and on which architectures."""
+"""The ledger has kernels of every public loss, for these architectures."""
 
 from bench.ahead_of_time import BF16, F16, F32, F64, Case
 

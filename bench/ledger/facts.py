@@ -1,4 +1,4 @@
-"""What stands in the machine code of a compiled kernel."""
+"""The facts of a compiled kernel are counted in its machine code."""
 
 import re
 import subprocess

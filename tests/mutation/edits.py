@@ -47,7 +47,7 @@ def edits(file: Path) -> Iterator[Edit]:
 
 
 def _expressions(tree: ast.Module) -> Iterator[ast.expr]:
-    """What functions compute; not types, messages of errors, and what is assigned to."""
+    """The nodes are those that functions compute; types, messages of errors and targets of assignments are left out."""
     waiting: list[ast.AST] = [
         statement
         for node in ast.walk(tree)

@@ -119,7 +119,7 @@ def _shifted(compute: Compute, x: Array, by: Array) -> Array:
 
 
 def _field(x: Array, start: Array, length: Array) -> Array:
-    """As many bits from the start on, as a number of the type: the last of these is a signed one's sign."""
+    """The result is so many bits from the start on, as a number of the type: the last is a signed one's sign."""
     if (start > 31).any() or (length == 0).any() or (start + length > 32).any():
         raise NotImplementedError("bfe beyond the 32 bits")
     above = (np.uint32(32) - start - length).astype(x.dtype)

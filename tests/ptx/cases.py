@@ -10,7 +10,7 @@ from bench.ahead_of_time import Case
 
 
 def structures(*cases: Case) -> list[object]:
-    """Those that are compiled in a second or two are always run."""
+    """The cases become parameters of a test; it always runs the ones that are compiled in seconds."""
     quick = re.compile("k1-|hard_svm|lq_loss|k2-")
     return [
         pytest.param(x, id=str(x), marks=() if quick.search(str(x)) else pytest.mark.exhaustive)

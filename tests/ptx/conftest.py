@@ -1,4 +1,4 @@
-"""What the tests of compiled kernels share."""
+"""The tests of compiled kernels share the emulator."""
 
 from __future__ import annotations
 

@@ -113,12 +113,12 @@ class _Kernel:
 
 
 def _bytes(x: Tensor) -> Any:
-    """Of the whole storage, which they share."""
+    """The bytes are those of the whole storage, and share its memory."""
     return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage()).numpy()
 
 
 def _covered(x: Tensor) -> Any:
-    """Which bytes of its storage a tensor has."""
+    """The result says which bytes of its storage a tensor has."""
     found = torch.zeros(len(_bytes(x)), dtype=torch.uint8)
     found.view(_INTEGERS[x.element_size()]).as_strided(
         x.shape, x.stride(), x.storage_offset()

@@ -78,7 +78,7 @@ class Machine:
                 waiting |= taken
 
     def _release(self, at: Array, waiting: Array) -> None:
-        """Those that wait at a barrier, where all others of their programs do."""
+        """The result has the threads that wait at a barrier, where all others of their programs do."""
         of_programs = at.reshape(-1, self._listing.threads)
         if (of_programs != of_programs[:, :1]).any():
             raise Fault("threads of a program do not wait at one barrier")
@@ -191,7 +191,7 @@ class Machine:
         return compute
 
     def _move(self, x: Instruction, kind: Any) -> Step:
-        """Of registers into one of as many bits, the first the lowest; or the other way round."""
+        """Registers move into one of as many bits, the first the lowest; or the other way round."""
         part = np.dtype(f"u{kind.itemsize // len(_listed(x.operands[1]))}")
         read, write = self._columns(x.operands[1], part), self._column_writer(x.operands[0])
         return lambda mask: write(read(), mask)
@@ -203,7 +203,7 @@ class Machine:
         return lambda mask: [(start + read().astype(S64) + plus)[mask]]
 
     def _halves(self, trans: list[str], operand: str, space: str, n: int) -> Places:
-        """Where each of n 8x8 matrices of 16 bits has the two elements of a thread, one after the other.
+        """Each of n 8x8 matrices of 16 bits has the two elements of a thread at these places, one after the other.
 
         Thread 4 r + c has those of row r in columns 2 c and 2 c + 1, or if transposed of column r in these rows.
         Lane 8 m + r has the address of row r of matrix m.

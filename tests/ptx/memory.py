@@ -30,7 +30,7 @@ class Threads:
     warp_barrier: Array
 
     def after(self, others: Array, times: Array) -> Array:
-        """Whether what others did at these times is ordered before, as is what a thread did itself, and nobody."""
+        """The result says whether accesses of others at these times come before, as do the thread's and nobody's."""
         me = self.numbers[:, None]
         same_program = others // self.per_program == me // self.per_program
         same_warp = others // 32 == me // 32

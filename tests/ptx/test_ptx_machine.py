@@ -154,7 +154,7 @@ bar.warp.sync -1;
 
 
 def exchanged(transpose: str) -> np.ndarray:
-    """Of four matrices, [matrix, row, column]: lane 8 m + r points to row r of matrix m."""
+    """The four matrices are [matrix, row, column]: lane 8 m + r points to row r of matrix m."""
     body = f"""{MATRICES}
     {transpose}
     st.global.b32 [%rd2], %r10;

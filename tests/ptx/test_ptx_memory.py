@@ -14,7 +14,7 @@ THREADS = (0, 1, 31, 32, 63, 64, 95, 96, 160)  # of six warps, in three programs
 
 
 class History:
-    """What was done to one byte, and which of it comes before what a thread does now."""
+    """A history holds the accesses to one byte, and which of them come before what a thread does now."""
 
     def __init__(self) -> None:
         self.now = 1

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import triton_topk
+from triton_topk.topk_svm import MaxTopkSVM, SmoothTop1SVM
 
 pytestmark = [
     pytest.mark.gpu,
@@ -295,6 +296,15 @@ def test_equals_cross_entropy() -> None:
     expected = F.cross_entropy(scores, labels)
     torch.testing.assert_close(triton_topk.smooth_svm(scores, labels, 1, margin=0.0), expected)
     torch.testing.assert_close(triton_topk.lq_loss(scores, labels, 0.0), expected)
+
+
+@pytest.mark.parametrize("criterion", [SmoothTop1SVM(2), MaxTopkSVM(2, k=1)], ids=repr)
+def test_a_criterion_with_the_authors_names_follows_cuda(criterion: torch.nn.Module) -> None:
+    scores, labels = torch.tensor([[2.0, 1.0]]), torch.tensor([1])
+    expected = criterion(scores, labels)
+    assert criterion.cuda() is criterion
+    assert criterion.labels.is_cuda
+    torch.testing.assert_close(criterion(scores.cuda(), labels.cuda()).cpu(), expected)
 
 
 def test_pruning() -> None:

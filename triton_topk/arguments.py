@@ -93,6 +93,11 @@ def margin(value: float) -> float:
     return _number("margin", value, ">= 0 and finite", 0, _LARGEST, "a number or a Tensor")
 
 
+def alpha(value: float) -> float:
+    """Check the margin of the criteria with the authors' names."""
+    return _number("alpha", value, ">= 0 and finite", 0, _LARGEST)
+
+
 def normalizer(value: float, dtype: torch.dtype) -> None:
     """Check the divisor of losses of this dtype."""
     range_ = torch.finfo(dtype)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import triton_topk
-from triton_topk import nn
+from triton_topk import nn, topk_svm
 
 LOSSES = [getattr(triton_topk, name) for name in triton_topk.__all__ if name != "TopkHits"]
-LOSSES += [getattr(nn, name) for name in nn.__all__]
+LOSSES += [getattr(module, name) for module in (nn, topk_svm) for name in module.__all__]
 every_public_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 
 
@@ -31,6 +31,7 @@ def test_dir_shows_what_is_public() -> None:
     for name in dir(triton_topk):
         assert hasattr(triton_topk, name)
     assert dir(nn) == nn.__all__
+    assert dir(topk_svm) == topk_svm.__all__
 
 
 @every_public_loss
@@ -56,3 +57,10 @@ def test_the_constructor_and_the_call_of_a_module_are_documented(name: str) -> N
     module = getattr(nn, name)
     assert "checked" in (inspect.getdoc(module.__init__) or "")
     assert "normalizer:" in (inspect.getdoc(module.forward) or "")
+
+
+@pytest.mark.parametrize("name", topk_svm.__all__)
+def test_the_constructor_and_the_call_of_an_authors_criterion_are_documented(name: str) -> None:
+    criterion = getattr(topk_svm, name)
+    assert "checked" in (inspect.getdoc(criterion.__init__) or "")
+    assert {"x:", "y:"} <= set((inspect.getdoc(criterion.forward) or "").split())

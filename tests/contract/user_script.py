@@ -13,6 +13,7 @@ from torch import Tensor
 import triton_topk
 from triton_topk import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
 from triton_topk.nn import HardSVMLoss, LqLoss, SmoothSVMLoss, SmoothSVMLqLoss, TruncatedLqLoss
+from triton_topk.topk_svm import MaxTopkSVM, SmoothTop1SVM, SmoothTopkSVM
 
 LossAndHits = tuple[Tensor, TopkHits]
 
@@ -51,6 +52,15 @@ def modules() -> None:
     assert_type(truncated.forward(scores, labels, torch.arange(8)), Tensor)
     assert_type(truncated.kept, Tensor)
     assert_type(triton_topk.nn.LqLoss().k, int)
+
+
+def authors_criteria() -> None:
+    criterion = SmoothTopkSVM(n_classes=10, alpha=None, tau=1.0, k=5)
+    criterion.tau = 0.1
+    assert_type(criterion.forward(scores, labels), Tensor)
+    assert_type(criterion.cuda().k, int)
+    assert_type(MaxTopkSVM(10).alpha, float)
+    SmoothTop1SVM(n_classes=2, k=3)  # type: ignore[call-arg]
 
 
 def misspelt(hits: bool) -> None:

@@ -56,6 +56,12 @@ def _without_k(function: Callable[..., Tensor]) -> Make:
     return lambda n, k, device, **given: partial(function, **given)
 
 
+def _eager(n: int, k: int, device: torch.device, **given: str | float) -> Loss:
+    if device.type != "cpu":
+        raise Unavailable("measured on a CPU")
+    return partial(triton_topk.smooth_svm, k=k, backend="eager", **given)
+
+
 def _lq(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     return reference.lq_loss(scores, labels, 0.7)
 
@@ -143,12 +149,13 @@ _ALL = (
     Implementation("hard_svm", _HARD, _with_k(triton_topk.hard_svm), ours=True),
     Implementation("mixture", _mixture, _with_k(triton_topk.smooth_svm_lq), ours=True),
     Implementation("lq_loss", _lq, _without_k(triton_topk.lq_loss), ours=True, has_k=False),
-    Implementation("divide and conquer", _SMOOTH, _CONQUER),
-    Implementation("summation", _SMOOTH, _SUMMATION, dtypes=_FLOAT32, max_classes=4096),
+    Implementation("Liger cross_entropy", _entropy, _liger, has_k=False, capturable=False),
     Implementation("F.cross_entropy", _entropy, _without_k(F.cross_entropy), has_k=False),
     Implementation("F.cross_entropy compiled", _entropy, _compiled_cross_entropy, has_k=False),
+    Implementation("divide and conquer", _SMOOTH, _CONQUER),
+    Implementation("summation", _SMOOTH, _SUMMATION, dtypes=_FLOAT32, max_classes=4096),
     Implementation("authors' topk", _SMOOTH, _authors, capturable=False),
-    Implementation("Liger cross_entropy", _entropy, _liger, has_k=False, capturable=False),
     Implementation("difftopk", None, _difftopk, dtypes=_FLOAT32, capturable=False),
+    Implementation("smooth_svm eager", _SMOOTH, _eager),
 )
 IMPLEMENTATIONS = {each.name: each for each in _ALL}

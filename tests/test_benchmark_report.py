@@ -15,7 +15,7 @@ import pytest
 from bench.cells import BOTH, CPU, FORWARD, GPU, Cell
 from bench.implementations import IMPLEMENTATIONS
 from bench.report.__main__ import main, readme_from
-from bench.report.figures import draw, drawings
+from bench.report.figures import STYLES, draw, drawings
 from bench.report.page import page, readme_blocks, refreshed
 from bench.report.runs import Run, load
 from bench.report.tables import axes
@@ -26,7 +26,9 @@ ABOUT |= {"threads": 2, "versions": {"python": "3.11.0"}, "load_before": 1.24, "
 ABOUT |= {"commit": "0123456789", "date": "2026-01-01"}
 GPU_ABOUT = ABOUT | {"name": "Some GPU", "kind": "cuda"}
 # Nanoseconds of a score, in the order of the registry; what has a k takes k of them.
-NANOSECONDS = dict(zip(IMPLEMENTATIONS, (10, 11, 5, 12, 2, 40, 30, 4, 1, 100, 3, 20), strict=True))
+NANOSECONDS = dict(
+    zip(IMPLEMENTATIONS, (10, 11, 5, 12, 2, 3, 4, 1, 40, 30, 100, 20, 15), strict=True)
+)
 
 
 def seconds(cell: Cell) -> float:
@@ -194,6 +196,14 @@ def test_lines_are_what_was_measured():
         shown = {text.get_text() for text in figure.legends[0].get_texts()}
         lines = [line for ax in figure.axes for line in ax.lines]
         assert shown == {line.get_label() for line in lines} & set(IMPLEMENTATIONS)
+
+
+@pytest.mark.parametrize("elsewhere", ["Liger cross_entropy", "smooth_svm eager"])
+def test_lines_of_one_device_differ(elsewhere):
+    styles = [
+        (style["color"], style["linestyle"]) for name, style in STYLES.items() if name != elsewhere
+    ]
+    assert len(set(styles)) == len(styles)
 
 
 BLOCK = "<!-- benchmark: {} -->\nold\n<!-- end -->\n"

@@ -14,7 +14,7 @@ import triton_topk
 from bench import timing
 from bench.cells import BOTH, CPU, FORWARD, GPU, TINY, Cell
 from bench.contest import hold
-from bench.implementations import IMPLEMENTATIONS
+from bench.implementations import IMPLEMENTATIONS, Unavailable
 from bench.timing import DeviceTimer, Step, inputs
 from bench.truth import Truth, WrongError, check_finite, extra_memory
 from triton_topk import reference
@@ -42,7 +42,10 @@ def test_a_right_answer_passes_and_wrong_ones_do_not():
             truth.check(loss, wrong)
 
 
-@pytest.mark.parametrize("name", [each.name for each in IMPLEMENTATIONS.values() if each.ours])
+@pytest.mark.parametrize(
+    "name",
+    [*(each.name for each in IMPLEMENTATIONS.values() if each.ours), "smooth_svm eager"],
+)
 def test_truth_is_that_of_the_public_functions(name, monkeypatch):
     monkeypatch.setattr("bench.truth._WRONG", 0.01 if "taylor" in name else 1e-9)
     implementation = IMPLEMENTATIONS[name]
@@ -103,6 +106,15 @@ def test_what_cannot_be_measured_says_why(monkeypatch, name, changed, why):
     monkeypatch.setattr("bench.implementations.importlib.util.find_spec", lambda name: None)
     asked = cell(name, **changed)
     assert hold([asked], 1, ON_CPU) == {asked: why}
+
+
+def test_the_eager_backend_is_measured_on_a_cpu():
+    scores, labels = inputs(cell(), 1, ON_CPU)
+    eager = IMPLEMENTATIONS["smooth_svm eager"]
+    found = eager.loss(32, 5, "float32", ON_CPU)(scores, labels)
+    assert torch.equal(found, triton_topk.smooth_svm(scores, labels, 5, backend="eager"))
+    with pytest.raises(Unavailable, match="measured on a CPU"):
+        eager.loss(32, 5, "float32", torch.device("cuda"))
 
 
 @pytest.mark.parametrize("capturable", [True, False])

@@ -14,7 +14,7 @@ from bench.report.tables import BASES, axes, ratios
 
 # Okabe and Ito's, for colour-blind readers too, without yellow, which is too light on white.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000", "#d55e00", "#56b4e9")
-# Ours are whole lines, others dashed; among either no two have one colour.
+# Ours are whole lines, others dashed; among either no two that one device can have are of one colour.
 STYLES = {
     name: {"color": colour, "marker": marker, "linestyle": "-" if each.ours else "--"}
     for (name, each), colour, marker in zip(

@@ -107,17 +107,34 @@ def test_the_page_begins_with_what_is_faster():
     assert "| lq_loss | divide and conquer" not in first
 
 
-def test_times_shares_and_ratios_stand_along_n():
+def test_times_and_ratios_stand_along_n():
     lines = page(run()).split("\n## In short\n")[1].splitlines()
     said = "The load average before the run was 1.2 and other processes took 65 % of all CPU time"
     assert page(run()).count(said) == readme_blocks([run()], "")["headline"].count(said) == 1
     assert "| n | 128 | 1,000 | 4,096 | 32,768 | 131,072 | 262,144 |" in lines
     assert "| **smooth_svm, ms** | 13.1 | 13.1 | 13.1 | 13.1 | 13.1 | 13.1 |" in lines
-    assert "| share of copy bandwidth |" + " 25 % |" * 6 in lines
     assert "| divide and conquer |" + " 4.00 |" * 6 in lines
     assert "| smooth_svm | divide and conquer |" + " 4.00 |" * 6 in lines
     assert "| mixture | bfloat16 | forward |" + " 15.7 |" * 6 in lines
     assert "| lq_loss |" + " 4 KiB |" * 6 in lines
+
+
+def test_the_ratio_to_cross_entropy_comes_first_on_a_cpu():
+    def on_a_cpu(cell: Cell) -> bool:
+        return cell.implementation != "Liger cross_entropy"
+
+    text = page(run(measurements(on_a_cpu)))
+    assert re.search(r"\| --- \|.*\n\| smooth_svm \| F\.cross_entropy \|", text)
+    assert re.search(r"\| \*\*smooth_svm, ms.*\n\| F\.cross_entropy \| 0\.0800 \|", text)
+    assert re.search(r"\| \*\*lq_loss, ms.*\n\| F\.cross_entropy \| 2\.00 \|", text)
+    assert "| smooth_svm eager |" + " 1.50 |" * 6 in text
+
+
+def test_only_a_gpu_has_a_share_of_copy_bandwidth():
+    lines = page(run(about=GPU_ABOUT)).splitlines()
+    assert lines.count("| share of copy bandwidth |" + " 25 % |" * 6) == 2
+    assert "## Share of copy bandwidth" in lines
+    assert "copy bandwidth" not in page(run()) + readme_blocks([run()], "")["headline"]
 
 
 def test_exponents_are_those_of_power_laws():
@@ -138,7 +155,7 @@ def test_what_is_unsteady_is_marked_wherever_it_stands():
     text = page(made_up)
     assert f"; 1 of {len(rows)} measurements stayed unsteady and have a ?." in text
     assert "| **smooth_svm, ms** | 13.1 ? | 13.1 |" in text
-    assert "| share of copy bandwidth | 25 % ? | 25 % |" in text
+    assert "| share of copy bandwidth | 25 % ? | 25 % |" in page(run(rows, GPU_ABOUT))
     assert "| F.cross_entropy | 0.0800 ? | 0.0800 |" in text
     assert "| smooth_svm | 1.00 ± 0.00 (5) | 1.00 ± 0.00 (3) |" in text  # without it
     assert "smooth_svm, ms** | 13.1 ? | 13.1" in readme_blocks([made_up], "")["headline"]

@@ -17,7 +17,7 @@ from bench.arguments import Parser
 from bench.report.figures import draw, drawings
 from bench.report.page import busy, page, readme_blocks, refreshed
 from bench.report.runs import load
-from bench.report.tables import axes, faster, headline
+from bench.report.tables import faster, headline
 
 README = Path("README.md")
 
@@ -63,7 +63,7 @@ def main(given: Sequence[str] | None = None) -> None:
     console = Console(width=min(Console().width, 100), highlight=False, markup=False)
     console.print(busy(run), end="\n\n")
     # A part of the suite may have no headline.
-    console.print(Markdown(headline(axes(run.measured)) or faster(run.measured)))
+    console.print(Markdown(headline(run) or faster(run.measured)))
     console.print("Written:", *written, sep="\n")
 
 

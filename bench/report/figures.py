@@ -44,7 +44,7 @@ def drawings(run: Run) -> dict[str, Drawing]:
         for axis in (axis for axis in axes(rows) if axis.variable == "n"):
             title_n = f"{title}, {axis.fixed}"
             found[f"n-{dtype}"] = Drawing(title_n, {"": axis.rows}, "n", _TIME)
-            if run.about["kind"] != "cpu":  # whose caches may hold the scores
+            if run.has_bandwidth:
                 shares = {"": axis.rows.assign(y=100 * axis.rows.share)}
                 found[f"copy-{dtype}"] = Drawing(title_n, shares, "n", "% of copy bandwidth", 100)
             pairs = {

@@ -36,9 +36,9 @@ def page(run: Run) -> str:
         rounds=rounds,
         images=_images(run),
         faster=tables.faster(run.measured),
-        headline=tables.headline(along),
+        headline=tables.headline(run),
         times={x: tables.values(along, x, "ms per call", ms) for x in ("n", "k", "batch")},
-        share=tables.values(along, "n", "", tables.share),
+        share=tables.values(along, "n", "", tables.share) if run.has_bandwidth else "",
         compared=tables.compared(along),
         memory=tables.values(along, "n", "", _memory),
         exponents=tables.exponents(along),
@@ -78,7 +78,7 @@ def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
     for run in runs:
         of = "{name}, {date}, commit {commit}".format(**run.about)
         headlines.append(f"{of}. {busy(run)} [All of it]({folder}{run.stem}.md).")
-        headlines.append(tables.headline(axes(run.measured)))
+        headlines.append(tables.headline(run))
     images = _images(runs[0], folder)
     for figure, caption in _CAPTIONS.items():
         if figure in images:

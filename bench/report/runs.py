@@ -32,6 +32,11 @@ class Run:
         device = re.sub("[^a-z0-9]+", "-", about["name"].lower()).strip("-")
         self.stem = f"benchmark-{device}"  # of the names of its files
 
+    @property
+    def has_bandwidth(self) -> bool:
+        """A copy of the scores shows the bandwidth of a GPU's memory; those of a CPU may stay in its caches."""
+        return self.about["kind"] != "cpu"
+
     def save(self, path: Path) -> None:
         table = self.rows.to_csv(index=False, float_format="%.7g")
         path.write_text(f"# {json.dumps(self.about)}\n{table}")

@@ -10,6 +10,7 @@ from scipy.stats import linregress
 from bench.cells import K
 from bench.implementations import IMPLEMENTATIONS
 from bench.pages import compact, folded, number, percent
+from bench.report.runs import Run
 
 BASES = ("smooth_svm", "lq_loss")  # of ours, which the others are compared with
 FEWEST = 3  # points of an axis and of a fit: any two are on a line
@@ -120,9 +121,9 @@ def faster(measured: pd.DataFrame) -> str:
     )
 
 
-def headline(axes: list[Axis]) -> str:
+def headline(run: Run) -> str:
     """Along n, for the main dtype and work, times of others over ours stand under each of ours."""
-    axis = next((axis for axis in axes if axis.variable == "n"), None)
+    axis = next((axis for axis in axes(run.measured) if axis.variable == "n"), None)
     if axis is None:
         return ""
     kind, rows = next(iter(axis.rows.groupby(_KIND, observed=True)))
@@ -130,7 +131,8 @@ def headline(axes: list[Axis]) -> str:
     for base in (base for base in BASES if base in set(rows.implementation)):
         found, beside = rows[rows.implementation == base], pairs[pairs.implementation == base]
         lines.append({"n": f"**{base}, ms**", **_along_n(found, milliseconds)})
-        lines.append({"n": "share of copy bandwidth", **_along_n(found, share)})
+        if run.has_bandwidth:
+            lines.append({"n": "share of copy bandwidth", **_along_n(found, share)})
         for name, same in beside.groupby("other", observed=True):
             lines.append({"n": name, **_along_n(same, ratio)})
     body = compact(pd.DataFrame(lines, columns=["n", *sorted(rows.n.unique().tolist())]).fillna(""))

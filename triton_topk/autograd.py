@@ -11,7 +11,6 @@ and no tensor of the scores' size is held between the two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,30 +20,32 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from triton_topk import backends, ops
-from triton_topk.batch import Batch, accumulation_dtype
+from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype
 from triton_topk.double_backward import pull_back_gradient
 from triton_topk.losses import Loss
 from triton_topk.vmap import batches_first, merge
 
-_NO_GRADIENTS = (None,) * (len(Batch._fields) - 1)  # of all of a batch but the scores
+_NO_GRADIENTS = (None,) * (N_TENSORS - 1)  # of all tensors of a batch but the scores
 
 
 def function(
-    batch: Batch, loss: Loss, *, summed: bool, recorded: bool
-) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """Return the function of the loss and the batch's tensors that serves this call.
+    batch: Batch, loss: Loss, *, summed: bool, recorded: bool, plain: bool
+) -> tuple[Callable[..., tuple[Tensor, Tensor | None]], tuple[Any, ...]]:
+    """Return the function that serves this call, and its arguments.
 
     It returns the losses (N,), or perhaps their sum if that is what is wanted, differentiable in the scores; and the
     hits (N, 2) or None.
     """
     if recorded:
-        return partial(ops.call_operator, "")
-    scores, observed = batch.scores, _is_observed()
-    differentiable = scores.requires_grad and torch.is_grad_enabled()
-    if not differentiable and not observed:
-        return ops.way_to("", batch)
-    keeps_gradient = summed and not observed and scores.dtype != torch.float16
-    return _SummedLoss.apply if keeps_gradient else _Losses.apply
+        return ops.call_operator, ("", loss, batch)
+    scores = batch.scores
+    if _is_observed():
+        return _ObservedLosses.apply, (loss, batch.complete, *batch.tensors)
+    if not (scores.requires_grad and torch.is_grad_enabled()):
+        return ops.way_to("", plain), (loss, batch)
+    keeps_gradient = summed and scores.dtype != torch.float16
+    compute = ops.way_to("_with_gradient" if keeps_gradient else "", plain)
+    return _Losses.apply, (compute, loss, batch, scores)
 
 
 def is_recorded() -> bool:
@@ -74,43 +75,54 @@ def _check_batch(loss: Loss, upstream: Tensor) -> None:
         )
 
 
-class _SummedLoss(torch.autograd.Function):
-    """The function returns sum_i losses_i / normalizer, computes the gradient beside it, and returns the hits."""
+class _Losses(torch.autograd.Function):
+    """The function returns the losses (N,) and the hits, and keeps the inputs.
+
+    Where `compute` gives the gradient of the losses' sum, too, it returns that sum, and keeps the gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None]:
-        compute = ops.way_to("_with_gradient", tensors)
-        losses, hits, ctx.gradient = compute(loss, *tensors)
-        ctx.save_for_backward(*tensors)
-        ctx.loss = loss
-        return losses.sum(), hits
+    def forward(
+        ctx: Any, compute: Callable[..., Any], loss: Loss, batch: Batch, _: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        losses, hits, *gradient = compute(loss, batch)
+        ctx.save_for_backward(*batch[:N_TENSORS])
+        ctx.loss, ctx.known = loss, batch[N_TENSORS:]
+        ctx.gradient = gradient[0] if gradient else None
+        # an operator has no None to return
+        return losses.sum() if gradient else losses, None if loss.hits is None else hits
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        _check_batch(ctx.loss, upstream)
         # The stored gradient is given away, so a second backward has to compute its own, and so has
         # each of a batch of backwards; and it has no history, which create_graph asks for, and no tangent.
         # A subclass of Tensor may hold more than one number, each of which would be multiplied in.
         gradient, ctx.gradient = ctx.gradient, None
+        constant = not torch.is_grad_enabled() and forward_ad._current_level < 0
         single = type(upstream) is Tensor and not is_legacy_batchedtensor(upstream)
-        if (
-            gradient is None
-            or torch.is_grad_enabled()
-            or not single
-            or forward_ad._current_level >= 0
-        ):
-            of_losses = upstream.expand(ctx.saved_tensors[1].shape)
-            gradient = _Gradient.apply(ctx.loss, *ctx.saved_tensors, of_losses)  # type: ignore[no-untyped-call]
+        if gradient is None or not constant or not single:
+            batch = Batch(*ctx.saved_tensors, *ctx.known)
+            gradient = _gradient(ctx.loss, batch, upstream.expand(batch.labels.shape), constant)
         elif ops.is_plain((gradient, upstream)):
             backends.scale_(gradient, upstream)
         else:
             torch.ops.triton_topk.scale_(gradient, upstream)
-        return None, gradient, *_NO_GRADIENTS
+        return None, None, None, gradient
+
+
+def _gradient(loss: Loss, batch: Batch, upstream: Tensor, constant: bool) -> Tensor:
+    """Return the gradient (N, C) of sum_i upstream_i losses_i, which has no derivative if it is constant."""
+    if constant and ops.is_plain((*batch, upstream)):
+        gradient: Tensor = ops.way_to("_gradient", True)(loss, batch, upstream)
+    else:
+        _check_batch(loss, upstream)
+        gradient = _Gradient.apply(loss, batch.complete, *batch.tensors, upstream)  # type: ignore[no-untyped-call]
+    return gradient
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...]) -> None:
     """Keep the inputs for the derivatives."""
-    ctx.loss, *tensors = inputs
+    ctx.loss, ctx.complete, *tensors = inputs
     ctx.save_for_backward(*tensors)
     if forward_ad._current_level >= 0:
         ctx.save_for_forward(*tensors)
@@ -137,12 +149,13 @@ def _check_tangents(loss: Loss, tangents: Batch) -> None:
         )
 
 
-class _Losses(torch.autograd.Function):
+class _ObservedLosses(torch.autograd.Function):
     """The function returns the losses (N,) and the hits, and keeps nothing for the gradient but the inputs."""
 
     @staticmethod
-    def forward(loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None]:
-        losses, hits = ops.way_to("", tensors)(loss, *tensors)
+    def forward(loss: Loss, complete: bool | None, *tensors: Any) -> tuple[Tensor, Tensor | None]:
+        batch = Batch(*tensors)._replace(complete=complete)
+        losses, hits = ops.way_to("", ops.is_plain(tensors))(loss, batch)
         # an operator has no None to return
         return losses, None if loss.hits is None else hits
 
@@ -153,28 +166,31 @@ class _Losses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if upstream is None:
-            return None, None, *_NO_GRADIENTS
+            return None, None, None, *_NO_GRADIENTS
         _check_batch(ctx.loss, upstream)
-        gradient = _Gradient.apply(ctx.loss, *ctx.saved_tensors, upstream)  # type: ignore[no-untyped-call]
-        return None, gradient, *_NO_GRADIENTS
+        gradient = _Gradient.apply(ctx.loss, ctx.complete, *ctx.saved_tensors, upstream)  # type: ignore[no-untyped-call]
+        return None, None, gradient, *_NO_GRADIENTS
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, *tangents: Any) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, _: Any, __: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(ctx.loss, Batch(*tangents))
         scores, labels, *others = ctx.saved_tensors
         dtype = accumulation_dtype(scores.dtype)
         upstream = scores.new_ones(labels.shape, dtype=dtype)
         # in float32 if it is to be in float16, in which small entries would be 0
-        gradient = _Gradient.apply(ctx.loss, scores.to(dtype), labels, *others, upstream)  # type: ignore[no-untyped-call]
+        inputs = ctx.loss, ctx.complete, scores.to(dtype), labels, *others, upstream
+        gradient = _Gradient.apply(*inputs)  # type: ignore[no-untyped-call]
         # what has no gradient, as a masked class, counts for nothing whatever its tangent is
         products = torch.where(gradient == 0, 0, gradient * tangents[0].to(dtype))
         return products.sum(1), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], loss: Loss, *tensors: Any) -> tuple[Any, Any]:
-        batches = Batch(*batches_first(info, in_dims[1:], tensors))
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], loss: Loss, _: Any, *tensors: Any
+    ) -> tuple[Any, Any]:
+        batches = Batch(*batches_first(info, in_dims[2:], tensors))
         batch, factor = merge(batches, loss.ignore_index)
-        losses, hits = _Losses.apply(loss, *batch)  # type: ignore[no-untyped-call]
+        losses, hits = _ObservedLosses.apply(loss, None, *batch.tensors)  # type: ignore[no-untyped-call]
         losses = losses.reshape(factor.shape) * factor
         if hits is None:
             return (losses, None), (0, None)
@@ -185,8 +201,10 @@ class _Gradient(torch.autograd.Function):
     """The function returns the gradient (N, C) of sum_i upstream_i losses_i."""
 
     @staticmethod
-    def forward(loss: Loss, *tensors: Any) -> Tensor:
-        gradient: Tensor = ops.way_to("_gradient", tensors)(loss, *tensors)
+    def forward(loss: Loss, complete: bool | None, *tensors: Any) -> Tensor:
+        compute = ops.way_to("_gradient", ops.is_plain(tensors))
+        batch = Batch(*tensors[:N_TENSORS])._replace(complete=complete)
+        gradient: Tensor = compute(loss, batch, *tensors[N_TENSORS:])
         return gradient
 
     @staticmethod
@@ -196,13 +214,13 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         if upstream is None:
-            return None, None, *_NO_GRADIENTS, None
+            return None, None, None, *_NO_GRADIENTS, None
         _check_batch(ctx.loss, upstream)
         of_scores, of_upstream = pull_back_gradient(upstream, ctx.loss, *ctx.saved_tensors)
-        return None, of_scores, *_NO_GRADIENTS, of_upstream
+        return None, None, of_scores, *_NO_GRADIENTS, of_upstream
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
+    def jvp(ctx: Any, _: Any, __: Any, *tangents: Any) -> Any:
         *of_batch, upstream = tangents
         _check_tangents(ctx.loss, Batch(*of_batch))
         scores, tensors = of_batch[0], ctx.saved_tensors
@@ -211,14 +229,16 @@ class _Gradient(torch.autograd.Function):
             # the Hessian times a vector, which is the vector times the Hessian
             out, _ = pull_back_gradient(scores, ctx.loss, *tensors)
         if upstream is not None:
-            out = out + _Gradient.apply(ctx.loss, *tensors[:-1], upstream)  # type: ignore[no-untyped-call]
+            out = out + _Gradient.apply(ctx.loss, ctx.complete, *tensors[:-1], upstream)  # type: ignore[no-untyped-call]
         return out
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], loss: Loss, *tensors: Any) -> tuple[Tensor, int]:
-        *of_batches, upstream = batches_first(info, in_dims[1:], tensors)
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], loss: Loss, _: Any, *tensors: Any
+    ) -> tuple[Tensor, int]:
+        *of_batches, upstream = batches_first(info, in_dims[2:], tensors)
         batches = Batch(*of_batches)
         batch, factor = merge(batches, loss.ignore_index)
         of_rows = (upstream * factor).reshape(-1)
-        gradient = _Gradient.apply(loss, *batch, of_rows)  # type: ignore[no-untyped-call]
+        gradient = _Gradient.apply(loss, None, *batch.tensors, of_rows)  # type: ignore[no-untyped-call]
         return gradient.reshape(batches.scores.shape), 0

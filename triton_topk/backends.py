@@ -71,6 +71,9 @@ def choose(batch: Batch, loss: Loss) -> Backend:
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:
     """Multiply the gradient by a number, in place, with the first backend that can."""
+    # on a GPU asking for the number would wait for it
+    if gradient.is_cpu and factor.item() == 1:
+        return
     for backend in BACKENDS:
         if backend.obstacle_to_tensor(gradient) is None:
             backend.scale_(gradient, factor)

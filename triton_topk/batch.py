@@ -24,6 +24,8 @@ _INTEGER_DTYPES = (
 )
 _LARGEST = 2**63 - 1
 
+N_TENSORS = 5  # of a batch, its first fields
+
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Tensor | None, float | Tensor | None, float | Tensor | None]
 
@@ -38,7 +40,9 @@ class Batch(NamedTuple):
     labels: Tensor  # (N,), of int64 or, for the operators, another integer dtype
     weight: Tensor | None = None  # (C,)
     margins: Tensor | None = None  # (N, C), of each row for each label that it could have
-    normalizer: Tensor | None = None  # (), the divisor of the losses
+    normalizer: Tensor | None = None  # (), divides the losses
+    complete: bool | None = None  # each label is a class, none is ignored; None: not looked at
+    divisor: float = 1.0  # divides the losses, too
 
     @classmethod
     def of(
@@ -50,8 +54,9 @@ class Batch(NamedTuple):
         normalizer: float | Tensor | None,
         reduction: str,
         loss: Loss,
+        plain: bool,
     ) -> Batch:
-        """Lay out the arguments of a call, which have been checked."""
+        """Lay out the arguments of a call, which have been checked; those of a plain one may be looked at."""
         ignore_index = loss.ignore_index
         rows = as_rows(scores)
         labels = class_indices(labels if labels.dim() == 1 else labels.reshape(-1), ignore_index)
@@ -61,59 +66,68 @@ class Batch(NamedTuple):
             # a margin of each row for each label that it could have, in the memory that it has
             of_samples = margin.dim() == scores.dim()
             margins = (as_rows(margin) if of_samples else margin).expand(rows.shape)
-        divisor = None
+        complete = look(labels, rows.shape[1], ignore_index) if plain else None
+        divided, divisor = None, 1.0
         if normalizer is not None:
-            divisor = _as_divisor(normalizer, scores)
+            if plain and not isinstance(normalizer, Tensor):
+                divisor = float(normalizer)
+            else:
+                divided = _as_divisor(normalizer, scores)
         elif reduction == "mean":
-            dtype = accumulation_dtype(scores.dtype)
-            divisor = sum_of_weights(labels, weight, dtype, ignore_index)
-        return cls(rows, labels, weight, margins, divisor)
+            if complete and weight is None:
+                divisor = float(labels.shape[0])
+            else:
+                dtype = accumulation_dtype(scores.dtype)
+                divided = sum_of_weights(labels, weight, dtype, ignore_index, complete)
+        return cls(rows, labels, weight, margins, divided, complete, divisor)
 
-    def check_labels(self, ignore_index: int) -> None:
-        """Raise IndexError for a label that is no class, on the CPU; on a GPU asking would wait for it."""
-        labels, n_classes = self.labels, self.scores.shape[1]
-        if labels.device.type != "cpu" or labels.numel() == 0:
-            return
-        lowest, highest = labels.aminmax()
-        if lowest.item() >= 0 and highest.item() < n_classes:
-            return
-        wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
-        if wrong.any():
-            raise IndexError(
-                f"labels must be in [0, {n_classes}) or ignore_index={ignore_index}, "
-                f"got {labels[wrong][0].item()}"
-            )
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Return what an operator takes, the divisor as the normalizer."""
+        normalizer = self.normalizer
+        if self.divisor != 1:
+            normalizer = _as_divisor(self.divisor, self.scores)
+        return self.scores, self.labels, self.weight, self.margins, normalizer
 
-    def read_labels(
-        self, ignore_index: int, dtype: torch.dtype, *, checked: bool = False
-    ) -> Labelled:
-        """Return what the labels decide, in `dtype`; those that were checked may be looked at."""
+    def looked_at(self, ignore_index: int) -> Batch:
+        """Return the batch with what its labels are known to be; IndexError for one that is no class."""
+        if self.complete is not None:
+            return self
+        return self._replace(complete=look(self.labels, self.scores.shape[1], ignore_index))
+
+    def read_labels(self, ignore_index: int, dtype: torch.dtype) -> Labelled:
+        """Return what the labels decide, in `dtype`."""
         labels = self.labels
-        active = labels != ignore_index
-        valid, label = active, labels
         # most batches need no masks
-        masked = not (checked and active.all())
-        if masked:
+        active = valid = None
+        label = labels
+        factor: Tensor | float = 1.0
+        if not self.complete:
+            active = labels != ignore_index
             valid = active & (labels >= 0) & (labels < self.scores.shape[-1])
-            label = labels.where(valid, 0)
-        factor = _counted_weights(active, label, self.weight, dtype)
+            label, factor = labels.where(valid, 0), active.to(dtype)
+        if self.weight is not None:
+            factor = _weights_of(label, self.weight, dtype, active)
+        if self.divisor != 1:
+            factor = factor / self.divisor
         if self.normalizer is not None:
             factor = factor / self.normalizer
         label = label.unsqueeze(-1)
         margin = None
         if self.margins is not None:
-            margin = self.margins.gather(-1, label).squeeze(-1).masked_fill(~active, 0)
-        return Labelled(active, valid, masked, label, factor, margin)
+            margin = self.margins.gather(-1, label).squeeze(-1)
+            if active is not None:
+                margin = margin.masked_fill(~active, 0)
+        return Labelled(active, valid, label, factor, margin)
 
 
 class Labelled(NamedTuple):
     """The labels of a batch decide which rows count, their classes, the factors of their losses, their margins."""
 
-    active: Tensor  # (..., N), not ignored
-    valid: Tensor  # (..., N), active and of a class
-    masked: bool  # some row may not be valid
+    active: Tensor | None  # (..., N), not ignored; None if every row is valid
+    valid: Tensor | None  # (..., N), active and of a class; None if every row is
     label: Tensor  # (..., N, 1), the class, or 0
-    factor: Tensor  # (..., N), of the loss; 0 if ignored
+    factor: Tensor | float  # (..., N), of the loss; 0 if ignored; or one of all
     margin: Tensor | None  # (..., N), beside the loss's; 0 if ignored
 
 
@@ -142,24 +156,48 @@ def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
     return indices
 
 
+def look(labels: Tensor, n_classes: int, ignore_index: int) -> bool | None:
+    """Return whether each label is a class that is not ignored, on the CPU; on a GPU asking would wait for it.
+
+    IndexError for one that is neither a class nor ignored.
+    """
+    if not labels.is_cpu or labels.numel() == 0:
+        return None
+    lowest, highest = labels.aminmax()
+    low, high = lowest.item(), highest.item()
+    if low >= 0 and high < n_classes:
+        return not (low <= ignore_index <= high and (labels == ignore_index).any())
+    wrong = ((labels < 0) | (labels >= n_classes)) & (labels != ignore_index)
+    if wrong.any():
+        raise IndexError(
+            f"labels must be in [0, {n_classes}) or ignore_index={ignore_index}, "
+            f"got {labels[wrong][0].item()}"
+        )
+    return False
+
+
 def sum_of_weights(
-    labels: Tensor, weight: Tensor | None, dtype: torch.dtype, ignore_index: int
+    labels: Tensor,
+    weight: Tensor | None,
+    dtype: torch.dtype,
+    ignore_index: int,
+    complete: bool | None = None,
 ) -> Tensor:
     """Return the divisor of a mean, the sum of the weights of the labels (N,) that count."""
-    counted = labels != ignore_index
     if weight is None:
-        return counted.sum(dtype=dtype)
+        return (labels != ignore_index).sum(dtype=dtype)
+    if complete:
+        return _weights_of(labels, weight, dtype).sum()
     label = labels.clamp(0, weight.shape[0] - 1)
-    return _counted_weights(counted, label, weight, dtype).sum()
+    return _weights_of(label, weight, dtype, labels != ignore_index).sum()
 
 
-def _counted_weights(
-    active: Tensor, label: Tensor, weight: Tensor | None, dtype: torch.dtype
+def _weights_of(
+    label: Tensor, weight: Tensor, dtype: torch.dtype, active: Tensor | None = None
 ) -> Tensor:
-    """Return the weight of each label (..., N) out of (..., C), 1 without weights; 0 if ignored."""
-    if weight is None:
-        return active.to(dtype)
-    return torch.where(active, weight.to(dtype).gather(-1, label), 0)
+    """Return the weight of each label (..., N) out of (..., C); 0 if it is not active."""
+    weights = weight.to(dtype).gather(-1, label)
+    return weights if active is None else torch.where(active, weights, 0)
 
 
 def _as_divisor(normalizer: float | Tensor, scores: Tensor) -> Tensor:

@@ -37,10 +37,12 @@ def pull_back_gradient(
 
 def _losses(loss: Loss, batch: Batch) -> Tensor:
     labelled = batch.read_labels(loss.ignore_index, torch.float64)
-    active, label = labelled.active, labelled.label.squeeze(1)
+    active, valid, label = labelled.active, labelled.valid, labelled.label.squeeze(1)
+    assert active is not None
+    assert valid is not None
     # an ignored row has no part in the result, whatever it holds
     rows = batch.scores.double().where(active.unsqueeze(1), 0)
     margin = 0.0 if labelled.margin is None else labelled.margin.double()
-    factor = labelled.factor.masked_fill(active & ~labelled.valid, torch.nan)
+    factor = torch.where(active & ~valid, torch.nan, labelled.factor)
     out = DEFINITIONS[type(loss)](loss, rows, label, margin) * factor
     return torch.where(active, out, 0).to(accumulation_dtype(batch.scores.dtype))

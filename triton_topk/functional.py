@@ -43,6 +43,7 @@ from triton_topk.losses import (
     SmoothSVMLqOptions,
     SmoothSVMOptions,
 )
+from triton_topk.ops import is_plain
 
 
 class TopkHits(NamedTuple):
@@ -457,10 +458,11 @@ def _evaluate(
     labels, reduction = tensors[1], options[1]
     n_classes = check_tensors(*tensors, reduction)
     loss = loss_type.checked(*parameters, *options, n_classes)
-    batch = Batch.of(*tensors, reduction, loss)
+    plain = is_plain(tensors)
+    batch = Batch.of(*tensors, reduction, loss, plain)
     summed, recorded = reduction != "none", autograd.is_recorded()
-    compute = autograd.function(batch, loss, summed=summed, recorded=recorded)
-    out, hits = compute(loss, *batch)
+    compute, args = autograd.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
+    out, hits = compute(*args)
     # a number already where the gradient is kept
     if summed and out.dim():
         out = out.sum()

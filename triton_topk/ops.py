@@ -20,7 +20,7 @@ from torch.compiler import is_compiling
 from torch.nn import Parameter
 
 from triton_topk.backends import choose, scale_
-from triton_topk.batch import Batch, accumulation_dtype
+from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype
 from triton_topk.losses import LOSSES, Loss
 
 _BATCH = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
@@ -33,30 +33,26 @@ _ops = torch.ops.triton_topk
 # The functions that the operators compute.
 
 
-def _losses(loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None]:
+def _losses(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Return the losses (N,) and, if they are asked for, the hits (N, 2): in the top 1, and in the top k."""
-    batch = Batch(*tensors)
-    batch.check_labels(loss.ignore_index)
+    batch = batch.looked_at(loss.ignore_index)
     out, hits = _new_losses(loss, batch.scores)
     choose(batch, loss).run(batch, loss, losses=out, hits=hits)
     return out, hits
 
 
-def _losses_with_gradient(loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None, Tensor]:
+def _losses_with_gradient(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return the losses, the hits, and the gradient of the losses' sum."""
-    batch = Batch(*tensors)
-    batch.check_labels(loss.ignore_index)
+    batch = batch.looked_at(loss.ignore_index)
     out, hits = _new_losses(loss, batch.scores)
     gradient = _new_gradient(loss, batch.scores)
     choose(batch, loss).run(batch, loss, losses=out, hits=hits, gradient=gradient)
     return out, hits, gradient
 
 
-def _gradient(loss: Loss, *tensors: Any) -> Tensor:
-    """Return the gradient of sum_i losses_i upstream_i; the upstream gradient (N,) comes after the batch."""
-    *of_batch, upstream = tensors
-    batch = Batch(*of_batch)
-    batch.check_labels(loss.ignore_index)
+def _gradient(loss: Loss, batch: Batch, upstream: Tensor) -> Tensor:
+    """Return the gradient of sum_i losses_i upstream_i."""
+    batch = batch.looked_at(loss.ignore_index)
     out = _new_gradient(loss, batch.scores)
     if loss.hits is not None:
         loss = replace(loss, hits=None)
@@ -79,10 +75,10 @@ def _new_gradient(loss: Loss, scores: Tensor, *_: Any) -> Tensor:
 
 
 class _Operator(NamedTuple):
-    """An operator of every loss computes a function of the loss and these tensors."""
+    """An operator of every loss computes a function of the loss, the batch and an upstream gradient (N,)."""
 
     function: Callable[..., Any]
-    like: Callable[..., Any]  # the results without their values
+    like: Callable[..., Any]  # the results without their values, of the loss and the tensors
     tensors: str
     returns: str
 
@@ -117,7 +113,7 @@ def is_plain(tensors: Sequence[Any]) -> bool:
     ):
         return False
     for tensor in tensors:
-        if tensor is not None and (
+        if isinstance(tensor, Tensor) and (
             type(tensor) not in _PLAIN
             or tensor.is_neg()
             or tensor._is_zerotensor()
@@ -127,19 +123,19 @@ def is_plain(tensors: Sequence[Any]) -> bool:
     return True
 
 
-def way_to(suffix: str, tensors: Sequence[Any]) -> Callable[..., Any]:
-    """Return the function of a loss and these tensors, or one that calls its operator if they are not plain."""
-    return _OPERATORS[suffix].function if is_plain(tensors) else partial(_call_eagerly, suffix)
+def way_to(suffix: str, plain: bool) -> Callable[..., Any]:
+    """Return the function of a loss and a batch, or one that calls its operator if the call is not plain."""
+    return _OPERATORS[suffix].function if plain else partial(_call_eagerly, suffix)
 
 
-def call_operator(suffix: str, loss: Loss, *tensors: Tensor | None) -> Any:
-    return getattr(_ops, loss.name + suffix)(*tensors, *loss.values)
+def call_operator(suffix: str, loss: Loss, batch: Batch, *upstream: Tensor) -> Any:
+    return getattr(_ops, loss.name + suffix)(*batch.tensors, *upstream, *loss.values)
 
 
-def _call_eagerly(suffix: str, loss: Loss, *tensors: Tensor | None) -> Any:
+def _call_eagerly(suffix: str, loss: Loss, batch: Batch, *upstream: Tensor) -> Any:
     # Operators refuse forward mode, which for all they can see is on while another thread is in torch.func.jvp.
     with forward_ad._set_fwd_grad_enabled(False):
-        return call_operator(suffix, loss, *tensors)
+        return call_operator(suffix, loss, batch, *upstream)
 
 
 def _may_have_tangents(tensors: tuple[Any, ...]) -> bool:
@@ -176,23 +172,29 @@ def _as_operator(
     return operator
 
 
+def _of_tensors(function: Callable[..., Any], loss: Loss, *tensors: Any) -> Any:
+    """Call a function of a batch with its tensors."""
+    return function(loss, Batch(*tensors[:N_TENSORS]), *tensors[N_TENSORS:])
+
+
 def _register(library: torch.library.Library, loss: type[Loss]) -> None:
     """Register the operators of a loss, and the derivative of the losses."""
     for suffix, (function, like, tensors, returns) in _OPERATORS.items():
         name, n_tensors = loss.name + suffix, len(tensors.split(","))
         library.define(f"{name}({tensors}, {loss.schema()}) -> {returns}")
-        for f, key in ((function, "CompositeExplicitAutograd"), (like, "Meta")):
+        computed = partial(_of_tensors, function)
+        for f, key in ((computed, "CompositeExplicitAutograd"), (like, "Meta")):
             library.impl(name, _as_operator(f, loss, n_tensors), key)
 
-    n_tensors, n_parameters = len(Batch._fields), len(loss.parameters())
+    n_parameters = len(loss.parameters())
 
     def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[:n_tensors])
-        ctx.loss = loss.of(inputs[n_tensors:])
+        ctx.save_for_backward(*inputs[:N_TENSORS])
+        ctx.loss = loss.of(inputs[N_TENSORS:])
 
     def first_derivative(ctx: Any, upstream: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        of_scores = call_operator("_gradient", ctx.loss, *ctx.saved_tensors, upstream)
-        return of_scores, *[None] * (n_tensors - 1 + n_parameters)
+        of_scores = call_operator("_gradient", ctx.loss, Batch(*ctx.saved_tensors), upstream)
+        return of_scores, *[None] * (N_TENSORS - 1 + n_parameters)
 
     # autograd.py has the derivative of the gradient; torch.compile has none of it.
     torch.library.register_autograd(

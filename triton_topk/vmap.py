@@ -28,11 +28,12 @@ def batches_first(info: Any, in_dims: Sequence[Any], tensors: Sequence[Tensor | 
 
 def merge(batches: Batch, ignore_index: int) -> tuple[Batch, Tensor]:
     """Return one batch of B N rows of B batches of N, and the factor (B, N) of its losses."""
-    scores, labels, _, _, normalizer = batches
+    scores, labels, _, _, normalizer = batches.tensors
     if normalizer is not None:
         batches = batches._replace(normalizer=normalizer.unsqueeze(1))
     labelled = batches.read_labels(ignore_index, accumulation_dtype(scores.dtype))
-    n, margins = scores.shape[-1], labelled.margin
+    n, margins, factor = scores.shape[-1], labelled.margin, labelled.factor
+    assert isinstance(factor, Tensor)
     if margins is not None:
         margins = margins.reshape(-1, 1).expand(-1, n)
-    return Batch(scores.reshape(-1, n), labels.reshape(-1), margins=margins), labelled.factor
+    return Batch(scores.reshape(-1, n), labels.reshape(-1), margins=margins), factor

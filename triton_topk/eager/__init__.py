@@ -79,6 +79,4 @@ def run(
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:
-    # on a GPU asking for the factor would wait for it
-    if gradient.device.type != "cpu" or factor.item() != 1:
-        gradient.mul_(factor)
+    gradient.mul_(factor)

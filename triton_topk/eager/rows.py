@@ -19,34 +19,31 @@ class Rows(NamedTuple):
     label: Tensor  # (N, 1)
     s_y: Tensor  # (N,); NaN if +inf or of no class, 0 in an ignored row
     margin: Tensor | float  # (N,) in float64, beside the loss's margin
-    scale: Tensor | None  # (N,), of the gradient
+    scale: Tensor | float | None  # (N,) or one of all, of the gradient
     out: Tensor | None  # (N, n), the gradient
 
 
 def prepare(
     batch: Batch, ignore_index: int, others: Tensor, upstream: Tensor | None, out: Tensor | None
-) -> tuple[Rows, Tensor]:
-    """Return the rows of `others`, at first all scores (N, width >= n), and the factor of each loss (N,)."""
-    # labels on a GPU have not been checked, and looking at them would wait for it
-    checked = batch.labels.device.type == "cpu"
-    labelled = batch.read_labels(ignore_index, others.dtype, checked=checked)
-    active, valid, masked, label, factor, margins = labelled
-    if masked:
+) -> tuple[Rows, Tensor | float]:
+    """Return the rows of `others`, at first all scores (N, width >= n), and the factor of each loss (N,), or of all."""
+    active, valid, label, factor, margins = batch.read_labels(ignore_index, others.dtype)
+    if active is not None:
         # an ignored row is a row of masked classes, whatever it holds
         others.masked_fill_(~active.unsqueeze(1), -math.inf)
     s_y = others.gather(1, label).squeeze(1)
     s_y = s_y.masked_fill(s_y == math.inf, math.nan)
-    if masked:
+    if active is not None and valid is not None:
         s_y = s_y.masked_fill(~valid, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
     margin = 0.0 if margins is None else margins.double()
 
-    scale = None
+    scale: Tensor | float | None = None
     if out is not None:
         scale = factor
         if upstream is not None:
             scale = scale * upstream
-        if masked:
+        if active is not None:
             scale = torch.where(active, scale, 0)
     return Rows(others, batch.scores.shape[1], label, s_y, margin, scale, out), factor
 

@@ -4,8 +4,8 @@ Traffic, in units of one read or write of the scores.  Where the loss is reduced
 writes the gradient beside the losses (read 1, write 1) and the backward multiplies it in place by
 the incoming number, which on a GPU moves no data when that is 1: 2 in all, 4 for a scaled loss.
 Otherwise (reduction "none", float16 whose small gradients only a scaled loss keeps from flushing to zero,
-a second backward, torch.compile, torch.func) the backward computes the gradient from the scores: 3 in all,
-and no tensor of the scores' size is held between the two.
+a second backward, torch.func, and torch.compile on a GPU, which cannot multiply in place) the backward computes
+the gradient from the scores: 3 in all, and no tensor of the scores' size is held between the two.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ def function(
     It returns the losses (N,), or perhaps their sum if that is what is wanted, differentiable in the scores; and the
     hits (N, 2) or None.
     """
-    if recorded:
-        return ops.call_operator, ("", loss, batch)
     scores = batch.scores
+    differentiable = scores.requires_grad and torch.is_grad_enabled()
+    keeps_gradient = differentiable and summed and scores.dtype != torch.float16
+    if recorded:
+        # On a GPU reading the scores again is faster than scaling what was kept; an exported program may be for
+        # evaluation.  PyTorch 2.11 compiles is_exporting() as True.
+        compiled = is_compiling() and not torch.compiler._is_exporting_flag
+        kept = keeps_gradient and compiled and scores.device.type == "cpu"
+        return ops.call_operator, ("_with_gradient" if kept else "", loss, batch)
     if _is_observed():
         return _ObservedLosses.apply, (loss, batch.complete, *batch.tensors)
-    if not (scores.requires_grad and torch.is_grad_enabled()):
+    if not differentiable:
         return ops.way_to("", plain), (loss, batch)
-    keeps_gradient = summed and scores.dtype != torch.float16
     compute = ops.way_to("_with_gradient" if keeps_gradient else "", plain)
     return _Losses.apply, (compute, loss, batch, scores)
 

@@ -462,7 +462,7 @@ def _evaluate(
     batch = Batch.of(*tensors, reduction, loss, plain)
     summed, recorded = reduction != "none", autograd.is_recorded()
     compute, args = autograd.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
-    out, hits = compute(*args)
+    out, hits, *_ = compute(*args)
     # a number already where the gradient is kept
     if summed and out.dim():
         out = out.sum()

@@ -196,10 +196,24 @@ def _register(library: torch.library.Library, loss: type[Loss]) -> None:
         of_scores = call_operator("_gradient", ctx.loss, Batch(*ctx.saved_tensors), upstream)
         return of_scores, *[None] * (N_TENSORS - 1 + n_parameters)
 
+    def save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        gradient = output[2]
+        ctx.mark_non_differentiable(gradient)
+        ctx.save_for_backward(gradient)
+
+    def kept_derivative(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        of_scores = (gradient * upstream.unsqueeze(1)).to(gradient.dtype)
+        return of_scores, *[None] * (N_TENSORS - 1 + n_parameters)
+
     # autograd.py has the derivative of the gradient; torch.compile has none of it.
-    torch.library.register_autograd(
-        f"triton_topk::{loss.name}", first_derivative, setup_context=save_inputs, lib=library
-    )
+    for suffix, derivative, save in (
+        ("", first_derivative, save_inputs),
+        ("_with_gradient", kept_derivative, save_gradient),
+    ):
+        torch.library.register_autograd(
+            f"triton_topk::{loss.name}{suffix}", derivative, setup_context=save, lib=library
+        )
 
 
 # What an earlier import of the package has registered stays, since compiled graphs hold on to it.

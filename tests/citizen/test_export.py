@@ -105,3 +105,14 @@ def test_margins_normalizer_and_hits(loss: Loss, strict: bool) -> None:
     program = torch.export.export(model, given, dynamic_shapes=(rows, rows, None), strict=strict)
     given = (*batch(9), torch.tensor(8))
     exactly_equal(program.module()(*given), model(*given))
+
+
+@every_loss
+@pytest.mark.parametrize("strict", [False, True])
+def test_no_gradient_is_exported(loss: Loss, strict: bool) -> None:
+    """Which an evaluation would compute at each call."""
+    model = Classifier(loss.module())
+    program = torch.export.export(model, batch(4), strict=strict)
+    operators = [str(node.target) for node in program.graph.nodes]
+    assert f"triton_topk.{loss.name}.default" in operators
+    assert not any("gradient" in operator for operator in operators)

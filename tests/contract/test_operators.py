@@ -64,8 +64,10 @@ def test_loss(inputs, normalized, requires_grad):
 @pytest.mark.exhaustive(one_in=2)
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
-def test_loss_with_gradient(inputs, normalized):
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_loss_with_gradient(inputs, normalized, requires_grad):
     name, scores, labels, weight, loss = inputs
+    scores = scores.detach().requires_grad_(requires_grad)
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, f"{name}_with_gradient")
     torch.library.opcheck(

@@ -18,6 +18,8 @@ from losses import (
 )
 from torch import Tensor
 
+from triton_topk import eager
+
 pytestmark = pytest.mark.usefixtures("compiler")
 
 # Compiling takes long, and little of it depends on the loss.
@@ -105,6 +107,30 @@ def test_batches_marked_dynamic(reduction):
     with torch._dynamo.config.patch(error_on_recompile=True):
         for n_rows in (6, 7, 16, 33):
             same_as_without_compiling(marked, model, n_rows)
+
+
+@pytest.mark.parametrize("loss", [SMOOTH_SVM, *OTHERS], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_step_on_the_cpu_computes_the_losses_once(loss, reduction, monkeypatch):
+    runs = []
+    run = eager.run
+
+    def spy(*args: Any, **kwargs: Any) -> None:
+        runs.append(kwargs.keys())
+        run(*args, **kwargs)
+
+    monkeypatch.setattr(eager, "run", spy)
+    labels = torch.tensor([3, -100, 10, 0, 7, 7])
+    compiled = torch.compile(
+        lambda scores: -3.5 * loss(scores, labels, reduction=reduction, backend="eager"),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    scores = random_scores(6, 11).requires_grad_()
+    compiled(scores).backward()
+    assert len(runs) == 1
+    _, expected = loss.with_gradient(scores.detach(), labels, reduction=reduction)
+    torch.testing.assert_close(scores.grad, -3.5 * expected)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

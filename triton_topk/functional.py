@@ -460,7 +460,7 @@ def _evaluate(
     loss = loss_type.checked(*parameters, *options, n_classes)
     plain = is_plain(tensors)
     batch = Batch.of(*tensors, reduction, loss, plain)
-    summed, recorded = reduction != "none", autograd.is_recorded()
+    summed, recorded = reduction != "none", not plain and autograd.is_recorded()
     compute, args = autograd.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
     out, hits, *_ = compute(*args)
     # a number already where the gradient is kept

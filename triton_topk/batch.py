@@ -90,7 +90,7 @@ class Batch(NamedTuple):
         return self.scores, self.labels, self.weight, self.margins, normalizer
 
     def looked_at(self, ignore_index: int) -> Batch:
-        """Return the batch with what its labels are known to be; IndexError for one that is no class."""
+        """Return the batch with `complete`, where the labels can be looked at; raise IndexError as `look` does."""
         if self.complete is not None:
             return self
         return self._replace(complete=look(self.labels, self.scores.shape[1], ignore_index))
@@ -157,9 +157,9 @@ def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
 
 
 def look(labels: Tensor, n_classes: int, ignore_index: int) -> bool | None:
-    """Return whether each label is a class that is not ignored, on the CPU; on a GPU asking would wait for it.
+    """Return whether each label is a class and none is ignored; raise IndexError if one is neither.
 
-    IndexError for one that is neither a class nor ignored.
+    None: labels on a GPU are not looked at, which would wait for it.
     """
     if not labels.is_cpu or labels.numel() == 0:
         return None

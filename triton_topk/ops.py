@@ -97,7 +97,7 @@ _OPERATORS = {
 
 
 def is_plain(tensors: Sequence[Any]) -> bool:
-    """Return whether a call on these, of which the first is a tensor, need not be an operator's.
+    """Return whether a call on these need not be an operator's; the first is a tensor, others may be None or numbers.
 
     An operator costs more than what it calls.  It is for whoever has a say in the call: torch.compile, torch.jit.trace,
     a dispatch mode (fake tensors, a tracer, a counter), a functorch transform; and for a tensor whose values are not
@@ -113,7 +113,6 @@ def is_plain(tensors: Sequence[Any]) -> bool:
     ):
         return False
     for tensor in tensors:
-        # what is None or a number is no tensor
         if isinstance(tensor, Tensor) and (
             type(tensor) not in _PLAIN
             or tensor.is_neg()

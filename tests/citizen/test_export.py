@@ -110,7 +110,7 @@ def test_margins_normalizer_and_hits(loss: Loss, strict: bool) -> None:
 @every_loss
 @pytest.mark.parametrize("strict", [False, True])
 def test_no_gradient_is_exported(loss: Loss, strict: bool) -> None:
-    """Which an evaluation would compute at each call."""
+    """An evaluation would compute it at each call."""
     model = Classifier(loss.module())
     program = torch.export.export(model, batch(4), strict=strict)
     operators = [str(node.target) for node in program.graph.nodes]

@@ -19,7 +19,7 @@ class _Formula(NamedTuple):
     """The formula fills rows.out with the gradient times rows.scale, and returns the losses (N,)."""
 
     compute: Callable[[Rows, Any], Tensor]
-    k: Callable[[Any], int] = lambda loss: 0  # of the polynomials of the scores; 0 without any
+    k: Callable[[Any], int] = lambda loss: 1  # of the polynomials of the scores; 1 without any
 
 
 _FORMULAS: dict[type[Loss], _Formula] = {
@@ -58,7 +58,7 @@ def run(
     out = gradient
     if gradient is not None and gradient.dtype != dtype:
         out = torch.empty_like(gradient, dtype=dtype)
-    if k:
+    if k > 1:
         others = padded(scores, dtype, smooth_svm.padded_width(scores.shape[1]))
     elif out is not None:
         # Fresh memory costs more than filling it, and the gradient is written when the scores have been read.
@@ -72,7 +72,7 @@ def run(
     if gradient is not None and out is not None and out is not gradient:
         gradient.copy_(out)
     if losses is not None:
-        losses.copy_(result * factor)
+        torch.mul(result, factor, out=losses)
     if hits is not None and found is not None:
         counted = (batch.labels != loss.ignore_index) & ~result.isnan()
         torch.logical_and(found, counted.unsqueeze(1), out=hits)

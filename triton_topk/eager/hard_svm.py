@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -14,16 +12,15 @@ from triton_topk.losses import HardSVM
 def compute(rows: Rows, loss: HardSVM) -> Tensor:
     top = rows.others.topk(loss.k, dim=1).values
     p = top[:, -1]
-    few = p == -math.inf
     # topk puts NaN first
     bad = 0 * top[:, 0].clamp(min=torch.finfo(p.dtype).min)
-    # in float64, since margin and (p - s_y) / k cancel
-    violation = (loss.k * (loss.margin + rows.margin) + (p.double() - rows.s_y.double())) / loss.k
-    losses = violation.to(p.dtype).clamp(min=0) + bad
-    losses = losses.where(~few, 0 * (bad + rows.s_y))
+    # In float64, since margin and (p - s_y) / k cancel.  It is -inf where fewer than k others are left.
+    violation = (loss.k * (loss.margin + rows.margin) + (p - rows.s_y)) / loss.k
+    losses = violation.clamp(min=0) + bad
     if rows.out is not None and rows.scale is not None:
         g = torch.where(losses > 0, 1 / loss.k, 0 * losses) * rows.scale
         ties = (rows.others == p.unsqueeze(1)).to(p.dtype)
-        torch.mul(ties, (g / ties.sum(1)).unsqueeze(1), out=rows.out)
-        rows.out.scatter_(1, rows.label, -g.unsqueeze(1))
+        share = (g / ties.sum(1)).to(p.dtype).unsqueeze(1)
+        torch.mul(ties, share, out=rows.out)
+        rows.out.scatter_(1, rows.label, -g.to(p.dtype).unsqueeze(1))
     return losses

@@ -16,29 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triton_topk.eager import odds
 from triton_topk.eager.rows import Rows
 from triton_topk.losses import Lq
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
-    losses, softmax, g = row_summary(rows, loss)
-    if rows.out is not None and rows.scale is not None:
-        g = g * rows.scale
-        torch.mul(softmax[:, : rows.n], g.unsqueeze(1), out=rows.out)
-        rows.out.scatter_(1, rows.label, -g.unsqueeze(1))
+    losses, direction, g = row_summary(rows, loss)
+    odds.write_gradient(rows, direction, g)
     return losses
 
 
 def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
-    """Return losses (N,) in float64, softmax of the others (N, width), -dL/ds_y (N,); overwrite the label's column."""
-    others, s_y = rows.others, rows.s_y
-    largest = others.amax(1)
-    # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
-    others.scatter_(1, rows.label, torch.finfo(others.dtype).min)
-    softmax = others.softmax(1)
-    # The largest class has the share 1 / sum exp(s_i - largest).  In float64: exp(z) is wrong by what
-    # rounds z.  Where no other class is left z = -inf, or NaN if the label is masked too.
-    z = (largest.double() - s_y.double()) - softmax.amax(1).double().log()
+    """Return losses (N,), the direction of their gradient (N, width), -dL/ds_y (N,); overwrite the label's column."""
+    distance, minus_log_t, direction = odds.summary(rows)
+    z = distance - minus_log_t
     # beyond the threshold it is z, to the last digit of float64
     minus_log_p = F.softplus(z, threshold=40)
     losses, p_to_q = lq_of(minus_log_p, loss.q)
@@ -47,7 +39,7 @@ def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
         cut = minus_log_p >= -math.log(loss.truncation)
         losses = losses.masked_fill(cut, loss.truncated_loss)
         g = g.masked_fill(cut, 0)
-    return losses, softmax, g.to(others.dtype)
+    return losses, direction, g
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ class Rows(NamedTuple):
     others: Tensor  # (N, width >= n), may be overwritten; -inf: the label, masked, ignored, padding
     n: int  # number of classes
     label: Tensor  # (N, 1)
-    s_y: Tensor  # (N,); NaN if +inf or of no class, 0 in an ignored row
+    s_y: Tensor  # (N,) in float64; NaN if +inf or of no class, 0 in an ignored row
     margin: Tensor | float  # (N,) in float64, beside the loss's margin
     scale: Tensor | float | None  # (N,) or one of all, of the gradient
     out: Tensor | None  # (N, n), the gradient
@@ -31,8 +31,7 @@ def prepare(
     if active is not None:
         # an ignored row is a row of masked classes, whatever it holds
         others.masked_fill_(~active.unsqueeze(1), -math.inf)
-    s_y = others.gather(1, label).squeeze(1)
-    s_y = s_y.masked_fill(s_y == math.inf, math.nan)
+    s_y = infinite_as_nan(others.gather(1, label).squeeze(1).double())
     if active is not None and valid is not None:
         s_y = s_y.masked_fill(~valid, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
@@ -48,9 +47,14 @@ def prepare(
     return Rows(others, batch.scores.shape[1], label, s_y, margin, scale, out), factor
 
 
+def infinite_as_nan(scores: Tensor) -> Tensor:
+    """Return NaN for +inf, which spoils its row as NaN does, and all other scores as they are."""
+    return scores.nan_to_num(nan=math.nan, posinf=math.nan, neginf=-math.inf)
+
+
 def label_hits(rows: Rows, k: int) -> Tensor:
     """Return whether the label is in the top 1 and in the top k (N, 2); of equal scores the lower class comes first."""
-    s_y = rows.s_y.unsqueeze(1)
+    s_y = rows.s_y.to(rows.others.dtype).unsqueeze(1)
     column = torch.arange(rows.others.shape[1], device=s_y.device)
     before = (rows.others > s_y) | ((rows.others == s_y) & (column < rows.label))
     rank = before.sum(1)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triton_topk.eager import large_k
+from triton_topk.eager import large_k, odds
 from triton_topk.eager.rows import Rows
 from triton_topk.losses import SmoothSVM
 
@@ -35,6 +35,11 @@ def padded_width(n: int) -> int:
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     k, tau, order = loss.k, loss.tau, loss.order
+    if k == 1:
+        distance, minus_log_t, direction = odds.summary(rows, tau)
+        z = (distance + (rows.margin + loss.margin)) / tau - minus_log_t
+        odds.write_gradient(rows, direction, z.sigmoid())
+        return tau * F.softplus(z, threshold=40)
     if k > _MAX_K:
         return large_k.compute(rows, loss)
     others, n, label, s_y, margin, scale, out = rows
@@ -58,11 +63,11 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     u, weight, S = _combine(T, r, log_e + log_s, log_s)
 
     # in float64: where tau is small, margin + (p - s_y) / k cancels, and z may be larger than tau z
-    linear = (k * margin + (p.double() - s_y.double())) * rate
+    linear = (k * margin + (p - s_y)) * rate
     z = linear - u[k - 1].log()
     large = (tau * z.clamp(min=0)).to(p.dtype)
     z = z.to(p.dtype)
-    trivial = 0 * (v[0].clamp(min=torch.finfo(v.dtype).min) + s_y)
+    trivial = 0 * (v[0].clamp(min=torch.finfo(v.dtype).min) + s_y.to(v.dtype))
     losses = (large + tau * (-z.abs()).exp().log1p()).where(~few, trivial)
     g = (torch.sigmoid(z) / k).where(~few, trivial)
     if out is None or scale is None:

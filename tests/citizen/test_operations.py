@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from triton_topk import eager
 from triton_topk.batch import Batch
-from triton_topk.losses import HardSVM, Loss, Lq, SmoothSVM
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 
 class Operations(TorchDispatchMode):
@@ -31,6 +31,10 @@ MOST = [
     (SmoothSVM(1, 0.5, 1.0), 10, 36, 32),
     (Lq(0.7), 10, 34, 30),
     (HardSVM(3, 1.0), 10, 40, 24),
+    (SmoothSVM(3, 1.0, 1.0), 10, 108, 64),
+    (SmoothSVM(5, 1.0, 1.0), 100, 260, 200),
+    (SmoothSVM(5, 1.0, 1.0), 1000, 320, 260),
+    (Mixture(3, 1.0, 1.0, None, 0.7, None, 0.5), 10, 138, 86),
 ]
 
 

@@ -69,6 +69,14 @@ def test_default_order_of_the_series(k, order):
         )
 
 
+def test_a_series_of_so_many_terms_that_the_polynomials_are_out_of_range_is_exact():
+    scores, labels = 3 * random_scores(6, 2100), random_labels(6, n=2100)
+    scores[1, :300] = 9.0
+    expected = Loss("smooth_svm", k=5).with_gradient(scores, labels)
+    found = Loss("smooth_svm", k=5, gradient="taylor", order=1000).with_gradient(scores, labels)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_the_order_of_a_mixture_is_that_of_its_smooth_part():
     # so far apart that the series is needed
     scores, labels = 20 * random_scores(6, 50, dtype=torch.float64), random_labels(6, n=50)

@@ -1,5 +1,5 @@
-"""The smooth top-k SVM loss needs another form for k in the hundreds and beyond, where no fixed scale of the
-elementary symmetric polynomials fits the floating-point range.
+"""The smooth top-k SVM loss needs another form for k in the hundreds and beyond, where the elementary symmetric
+polynomials leave the range of float64.
 
 Each class is included with probability q_i = e_i theta / (1 + e_i theta), theta chosen per row so that
 k - 1/2 classes are expected; pi_j = sigma_j theta^j / prod (1 + e_i theta) is then the probability of
@@ -20,6 +20,7 @@ from triton_topk.losses import SmoothSVM
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     k, tau, order = loss.k, loss.tau, loss.order
     others, n, label, s_y, margin, scale, out = rows
+    others = others.double()
     margin = margin + loss.margin
     rate = 1 / (k * tau)
     top = others.topk(k, dim=1).values
@@ -43,8 +44,8 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
         return losses
     g = g * scale
     G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k)
-    torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G, out=out)
-    out.scatter_(1, label, -g.unsqueeze(1))
+    out.copy_(torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G))
+    out.scatter_(1, label, -g.to(out.dtype).unsqueeze(1))
     return losses
 
 

@@ -56,7 +56,7 @@ def test_three_dimensions(loss):
 
 
 @every_loss
-@pytest.mark.parametrize("shape", [(0, 11), (0, 11, 3), (2, 11, 0)])
+@pytest.mark.parametrize("shape", [(0, 11), (0, 11, 3), (2, 11, 0), (0, 5000)])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_empty_batches(loss, shape, reduction):
     scores = random_scores(*shape)

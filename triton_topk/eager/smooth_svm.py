@@ -106,7 +106,7 @@ def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     """
     if x.shape[1] < _LANES**2 or t > _LANES // 4:
         return x.topk(t, dim=1)
-    lanes = x.view(x.shape[0], -1, _LANES)
+    lanes = x.view(x.shape[0], x.shape[1] // _LANES, _LANES)
     lane = lanes.amax(1).topk(t, dim=1, sorted=False).indices
     candidates = lanes.gather(2, lane.unsqueeze(1).expand(-1, lanes.shape[1], -1))
     values, at = candidates.flatten(1).topk(t, dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import triton_topk
+from triton_topk import reference
 
 
 def run(scores: Tensor, labels: Tensor, q: float, **arguments: object) -> tuple[Tensor, Tensor]:
@@ -31,6 +32,21 @@ def test_float32(q: float, n: int) -> None:
 @pytest.mark.parametrize("q", QS)
 def test_float32_of_many_classes(q: float) -> None:
     assert_promised(islice(cases(2000), 2, None, 5), q)
+
+
+@pytest.mark.parametrize("name", ["lq_loss", "smooth_svm"])
+def test_a_million_classes(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = 3 * torch.randn(2, 10**6, generator=generator)
+    labels, options = torch.tensor([5, 10**6 - 1]), {"q": 0.7} if name == "lq_loss" else {"k": 1}
+    found, expected = scores.clone().requires_grad_(), scores.double().requires_grad_()
+    loss = getattr(triton_topk, name)(found, labels, reduction="none", backend="eager", **options)
+    true_loss = getattr(reference, name)(expected, labels, **options)
+    torch.testing.assert_close(loss.double(), true_loss, rtol=5e-7, atol=0)
+    loss.sum().backward()
+    true_loss.sum().backward()
+    wrong = (found.grad - expected.grad).abs().amax(1)
+    assert (wrong <= 1e-6 * expected.grad.abs().amax(1)).all()
 
 
 @pytest.mark.parametrize("n", [2, 10, 100])

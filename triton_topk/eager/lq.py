@@ -22,15 +22,15 @@ from triton_topk.losses import Lq
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
-    losses, direction, g = row_summary(rows, loss)
-    odds.write_gradient(rows, direction, g)
+    summary = odds.summarize(rows)
+    losses, g = of_odds(summary, loss)
+    odds.write_gradient(rows, summary, g)
     return losses
 
 
-def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
-    """Return losses (N,), the direction of their gradient (N, width), -dL/ds_y (N,); overwrite the label's column."""
-    distance, minus_log_t, direction = odds.summary(rows)
-    z = distance - minus_log_t
+def of_odds(summary: odds.Summary, loss: Lq) -> tuple[Tensor, Tensor]:
+    """Return the losses and -dL/ds_y (N,)."""
+    z = summary.distance + summary.log_total
     # beyond the threshold it is z, to the last digit of float64
     minus_log_p = F.softplus(z, threshold=40)
     losses, p_to_q = lq_of(minus_log_p, loss.q)
@@ -39,7 +39,7 @@ def row_summary(rows: Rows, loss: Lq) -> tuple[Tensor, Tensor, Tensor]:
         cut = minus_log_p >= -math.log(loss.truncation)
         losses = losses.masked_fill(cut, loss.truncated_loss)
         g = g.masked_fill(cut, 0)
-    return losses, direction, g
+    return losses, g
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,12 @@
 """The odds against the label decide the Lq loss, and the smooth top-k SVM loss of k = 1.
 
-With m the largest score of the others and T = sum_{i != y} exp((s_i - m) / tau), the odds are exp(z),
-z = (m - s_y) / tau + log T.  A loss with dL/ds_y = -g has the gradient g times a direction: -1 for the label, and for
-each of the others its share of T.
+With m the largest score of the others, e_i = exp((s_i - m) / tau) and T the sum of the others' e, the odds are exp(z),
+z = (m - s_y) / tau + log T.  A loss with dL/ds_y = -g has dL/ds_i = g e_i / T.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +14,18 @@ from torch import Tensor
 from triton_topk.eager.rows import Rows
 
 
-def summary(rows: Rows, tau: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Return m - s_y and -log T (N,), in float64, and the direction (N, width); overwrite the others.
+class Summary(NamedTuple):
+    """A summary of the others is in float64, since the odds are wrong by what rounds z."""
 
-    In float64, since the odds are wrong by what rounds z.  Where no other class is left m - s_y is -inf, or NaN if the
-    label is masked too.
-    """
-    others = rows.others
+    distance: Tensor  # (N,), m - s_y; -inf where no other class is left, or NaN if the label is masked too
+    log_total: Tensor  # (N,), log T
+    shares: Tensor  # (N, n), e_i / T but for a factor that is near 1, in the dtype of the others; not for the label
+    sum_of_shares: Tensor  # (N,), that factor
+
+
+def summarize(rows: Rows, tau: float = 1.0) -> Summary:
+    """Summarize the others; overwrite them if tau is not 1, else the label's column."""
+    others = rows.others[:, : rows.n]
     largest = others.amax(1)
     # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
     lowest = torch.finfo(others.dtype).min
@@ -27,13 +33,17 @@ def summary(rows: Rows, tau: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     if tau != 1:
         # the difference comes first, so that a small tau costs no digits
         others.sub_(largest.clamp(min=lowest).unsqueeze(1)).div_(tau)
-    direction = others.softmax(1)
+    shares = others.softmax(1)
+    # softmax adds up one by one, which in long rows costs digits; sum does not
+    sum_of_shares = shares.sum(1).double()
     # the largest class has the share 1 / T
-    minus_log_t = direction.amax(1).double().log_()
-    return largest - rows.s_y, minus_log_t, direction.scatter_(1, rows.label, -1)
+    log_total = (sum_of_shares / shares.amax(1)).log_()
+    return Summary(largest - rows.s_y, log_total, shares, sum_of_shares)
 
 
-def write_gradient(rows: Rows, direction: Tensor, g: Tensor) -> None:
+def write_gradient(rows: Rows, summary: Summary, g: Tensor) -> None:
     if rows.out is not None and rows.scale is not None:
-        g = (g * rows.scale).to(rows.out.dtype)
-        torch.mul(direction, g.unsqueeze(1), out=rows.out)
+        g = g * rows.scale
+        share = (g / summary.sum_of_shares).to(rows.out.dtype)
+        torch.mul(summary.shares, share.unsqueeze(1), out=rows.out)
+        rows.out.scatter_(1, rows.label, g.neg_().to(rows.out.dtype).unsqueeze(1))

@@ -44,9 +44,9 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     margin = rows.margin + loss.margin
     if k == 1:
         # the series is not needed: e u_1 = P_1 is at most 1
-        distance, minus_log_t, direction = odds.summary(rows, tau)
-        z = (distance + margin) / tau - minus_log_t
-        odds.write_gradient(rows, direction, z.sigmoid())
+        summary = odds.summarize(rows, tau)
+        z = (summary.distance + margin) / tau + summary.log_total
+        odds.write_gradient(rows, summary, z.sigmoid())
         return tau * F.softplus(z, threshold=40)
 
     others, n, label, s_y, _, scale, out = rows

@@ -10,7 +10,6 @@ Nothing is subtracted from 1 that is close to it, so all of these keep their dig
 from __future__ import annotations
 
 import math
-import sys
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,8 @@ from torch import Tensor
 from triton_topk.eager import odds
 from triton_topk.eager.rows import Rows
 from triton_topk.losses import Lq
+
+_SMALL = 1e-20
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
@@ -44,7 +45,11 @@ def of_odds(summary: odds.Summary, loss: Lq) -> tuple[Tensor, Tensor]:
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """Return (1 - p^q) / q and p^q of -log p in float64, which makes them continuous in q."""
-    if q < sys.float_info.min:
+    if q == 0:
         return minus_log_p, torch.ones_like(minus_log_p)
     log_p_to_q = minus_log_p * -q
-    return log_p_to_q.expm1() / -q, log_p_to_q.exp()
+    losses = log_p_to_q.expm1() / -q
+    if q < _SMALL:
+        # expm1 may be 0 of what it should return as it is
+        losses = torch.where(log_p_to_q > -_SMALL, minus_log_p, losses)
+    return losses, log_p_to_q.exp()

@@ -52,7 +52,7 @@ def install(group):
             run(*pip, "torch", "--index-url", CPU_BUILDS)
         except OSError as error:
             print(f"PyTorch's build is the default index's; {CPU_BUILDS}: {error}", flush=True)
-    run(*pip, "-e", ".", *dict.fromkeys(requirements(group)))
+    run(*pip, "-e", ".[cpu]", *dict.fromkeys(requirements(group)))
     installed.write_text(pinned)
 
 

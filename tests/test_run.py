@@ -59,7 +59,7 @@ def installed(commands: list[list[str]]) -> list[list[str]]:
 
 
 CPU = ["torch", "--index-url", "https://download.pytorch.org/whl/cpu"]
-EXAMPLE = ["-e", ".", *GROUPS["examples"]]
+EXAMPLE = ["-e", ".[cpu]", *GROUPS["examples"]]
 
 
 def test_the_first_run_installs_and_the_next_does_not(script, commands, monkeypatch):

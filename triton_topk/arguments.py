@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Reduction = Literal["none", "mean", "sum"]
-Backend = Literal["triton", "eager"]  # in the order of backends.BACKENDS
+Backend = Literal["triton", "native", "eager"]  # in the order of backends.BACKENDS
 Gradient = Literal["exact", "taylor"]
 
 _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max

@@ -11,6 +11,7 @@ from triton_topk import eager
 from triton_topk.batch import Batch
 from triton_topk.kernels.backend import Triton
 from triton_topk.losses import Loss
+from triton_topk.native.backend import Native
 
 
 class Run(Protocol):
@@ -54,7 +55,7 @@ class Backend(Protocol):
         """Return why the backend cannot compute this loss of this batch, or None."""
 
 
-BACKENDS: tuple[Backend, ...] = (Triton(), eager)
+BACKENDS: tuple[Backend, ...] = (Triton(), Native(), eager)
 
 
 def choose(batch: Batch, loss: Loss) -> Backend:

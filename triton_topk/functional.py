@@ -13,8 +13,8 @@ They share these conventions:
 - `margin`: a number, a tensor (C,) with the margin of each class, which is that of the rows it labels, or one for
   each sample, in the shape of the scores with 1 in place of C.  No gradient is computed for it.
 - `return_topk_hits`: also return :class:`TopkHits`, at no further pass over the scores.
-- `backend`: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch operations, None to
-  choose.
+- `backend`: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on a
+  CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
 - The result is a number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for
   float64 scores, which are also the types of all arithmetic.  The gradient has the scores' dtype.
 - TypeError or ValueError: an argument of the wrong kind, shape or value.  IndexError: a label outside [0, C),
@@ -144,8 +144,8 @@ def smooth_svm(
         return_topk_hits: also return whether the label is in the top 1 and in the top k of the scores.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.
-        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
-            operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
+            a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
 
     Returns:
         A number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for float64

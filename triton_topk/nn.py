@@ -39,8 +39,8 @@ class SmoothSVMLoss(LossModule):
             top 1 and in the top k of the scores?
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.
-        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
-            operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
+            a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
 
     Call: `criterion(scores, labels, *, normalizer=None)`.
         The scores are (C,), (N, C) or (N, C, d1, ...), of float16, bfloat16, float32 or float64; the labels are class
@@ -111,8 +111,8 @@ class HardSVMLoss(LossModule):
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
-        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
-            operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
+            a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -169,7 +169,8 @@ class LqLoss(LossModule):
         reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         k: of `return_topk_hits`, 1 <= k < C, and without a meaning otherwise.
-        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
+            "eager" for PyTorch operations, None to choose the first of these that can.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -232,8 +233,8 @@ class SmoothSVMLqLoss(LossModule):
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.
-        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "eager" for PyTorch
-            operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
+            a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 

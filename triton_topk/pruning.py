@@ -66,7 +66,8 @@ class TruncatedLqLoss(LossModule):
         reduction: "none", "sum", or "mean", which divides by the sum of the class weights of all labels in the
             batch, pruned samples' included, as the paper's sum over the training set does: a kept sample counts as
             much however many others are pruned, and a batch without any is 0.
-        backend: "triton" for the fused kernels (scores on a GPU), "eager" for PyTorch operations, None to choose.
+        backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
+            "eager" for PyTorch operations, None to choose the first of these that can.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind, shape or value; in the constructor but for what

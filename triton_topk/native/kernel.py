@@ -1,0 +1,102 @@
+"""The kernel computes the losses of a range of rows, block by block."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from triton_topk.native.block import compute_block
+from triton_topk.native.compile import entry, jit
+from triton_topk.native.lanes import LANES
+from triton_topk.native.memory import lay_out
+from triton_topk.native.mode import flush_denormals, restore
+from triton_topk.native.vectors import pointer_to
+
+
+class Batch(NamedTuple):
+    """The tensors of a call are pointers, with their strides; n is the number of classes."""
+
+    scores: int
+    row_stride: int
+    stride: int
+    n: int
+    labels: int
+    label_stride: int
+    ignore_index: int
+    weight: int  # of each class
+    weight_stride: int
+    normalizer: float
+    margins: int  # of each row for each label that it could have
+    margin_row_stride: int
+    margin_stride: int
+    upstream: int
+    upstream_stride: int
+    losses: int
+    wants_losses: bool
+    hits: int
+    wants_hits: bool
+    k_of_hits: int
+    gradient: int
+    wants_gradient: bool
+
+
+@entry
+def compute(
+    storage, real, result, memory, terms, slots, first, last,
+    scores, row_stride, stride, n, labels, label_stride, ignore_index,
+    weight, weight_stride, normalizer, margins, margin_row_stride, margin_stride, upstream, upstream_stride,
+    losses, hits, k_of_hits, gradient,
+):  # fmt: skip
+    """Compute what is asked for, where the address is not 0, of the rows from first to last.
+
+    storage, real, result: numbers of the types of the scores, of the arithmetic, of the losses.
+    memory: an array of `size_of` bytes.  terms: see terms.py.  slots: see lanes.py.
+    """
+    batch = Batch(
+        pointer_to(scores, storage), row_stride, stride, n,
+        pointer_to(labels, 0), label_stride, ignore_index,
+        pointer_to(weight, 0.0), weight_stride, normalizer,
+        pointer_to(margins, 0.0), margin_row_stride, margin_stride,
+        pointer_to(upstream, 0.0), upstream_stride,
+        pointer_to(losses, result), losses != 0,
+        pointer_to(hits, np.uint8(0)), hits != 0, k_of_hits,
+        pointer_to(gradient, storage), gradient != 0,
+    )  # fmt: skip
+    mode = flush_denormals()
+    compute_rows(
+        batch, lay_out(memory.ctypes.data, real, n, slots, terms), terms, slots, first, last
+    )
+    restore(mode)
+
+
+@entry
+def size_of(real, n, slots, terms):
+    """Return the bytes that a block of rows of n scores needs."""
+    return lay_out(0, real, n, slots, terms).end
+
+
+@jit
+def compute_rows(batch, m, terms, slots, first, last):
+    """Gather the rows that count into blocks, and compute those."""
+    rows = 0
+    for row in range(first, last):
+        label = batch.labels[row * batch.label_stride]
+        if label == batch.ignore_index:
+            ignore(batch, row)
+        else:
+            m.row[rows], m.label[rows] = row, label
+            rows += 1
+        if rows == LANES // slots or (rows > 0 and row == last - 1):
+            compute_block(batch, m, terms, slots, rows)
+            rows = 0
+
+
+@jit
+def ignore(batch, row):
+    """Give an ignored row no loss, no gradient and no hits, whatever it holds; if no row counts a mean is 0 / 0."""
+    if batch.wants_losses:
+        batch.losses[row] = 0 / batch.normalizer
+    if batch.wants_hits:
+        batch.hits[2 * row], batch.hits[2 * row + 1] = False, False
+    if batch.wants_gradient:
+        for i in range(row * batch.n, (row + 1) * batch.n):
+            batch.gradient[i] = 0

@@ -1,0 +1,167 @@
+"""The kernel is called with the addresses of a batch's tensors, by as many threads as PyTorch has."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
+from threading import main_thread
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba.core import event
+from torch import Tensor
+
+from triton_topk.batch import Batch, class_indices
+from triton_topk.losses import Loss
+from triton_topk.native.kernel import compute, size_of
+from triton_topk.native.lanes import LANES, LONG, SHORT
+from triton_topk.native.terms import FLOAT32, FLOAT64, obstacle, real_of, terms_of
+
+# numba has neither bfloat16 nor float16: their bits are integers.
+_STORAGE: dict[torch.dtype, Any] = {
+    torch.float32: np.float32,
+    torch.bfloat16: np.uint16,
+    torch.float16: np.int16,
+    torch.float64: np.float64,
+}
+__all__ = ["obstacle", "run"]
+
+_SCORES_OF_A_THREAD = 131072  # for fewer, waking a thread costs more than it saves
+_ONE, _ZERO = np.ones(1), np.zeros(1)
+_ONES, _ZEROS = (_ONE.ctypes.data, 0), (_ZERO.ctypes.data, 0, 0)  # addresses and strides
+
+
+class _Announcement(event.Listener):
+    """Whoever waits for the compiler is told so, once for each type of scores."""
+
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"] is compute:
+            storage = str(event.data["args"][0])
+            dtype = {"uint16": "bfloat16", "int16": "float16"}.get(storage, storage)
+            logging.getLogger("triton_topk").warning(
+                "triton_topk compiles its kernel for %s on this CPU, which takes about 10 seconds, once",
+                dtype,
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing more."""
+
+
+event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+
+
+class _Plan(NamedTuple):
+    """The loss, the number of a row's scores and their type decide what the kernel is given beside a batch."""
+
+    storage: Any
+    real: Any
+    result: Any
+    terms: npt.NDArray[np.void]
+    slots: int
+    memory: int  # bytes
+
+
+def _longest_short_row(t: int) -> int:
+    """Return the number of scores up to which eight rows at once take less time, as measured: they merge fewer lanes."""
+    return 1024 + 160 * t
+
+
+@lru_cache(maxsize=256)
+def _plan(loss: Loss, n: int, dtype: torch.dtype) -> _Plan:
+    result = FLOAT64 if dtype == torch.float64 else FLOAT32
+    real = real_of(loss, result)
+    terms = terms_of(loss, n, real)
+    slots = SHORT if n <= _longest_short_row(int(terms["t"].max())) else LONG
+    memory = size_of(real.type(0), n, slots, terms)
+    return _Plan(_STORAGE[dtype](0), real.type(0), result.type(0), terms, slots, memory)
+
+
+def run(
+    batch: Batch,
+    loss: Loss,
+    *,
+    upstream: Tensor | None = None,
+    losses: Tensor | None = None,
+    hits: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> None:
+    scores = batch.scores
+    n_rows, n = scores.shape
+    if n_rows == 0:
+        return
+    storage, real, result, terms, slots, bytes_ = _plan(loss, n, scores.dtype)
+    labels = class_indices(batch.labels, loss.ignore_index)
+    weight, margins = _in_float64(batch.weight), _in_float64(batch.margins)
+    of_losses = _in_float64(upstream)
+    normalizer = 1.0 if batch.normalizer is None else float(batch.normalizer)
+    tensors = (
+        scores.data_ptr(),
+        *scores.stride(),
+        n,
+        labels.data_ptr(),
+        *labels.stride(),
+        loss.ignore_index,
+        *(_ONES if weight is None else _located(weight)),
+        normalizer * batch.divisor,
+        *(_ZEROS if margins is None else _located(margins)),
+        *(_ONES if of_losses is None else _located(of_losses)),
+        0 if losses is None else losses.data_ptr(),
+        0 if hits is None else hits.data_ptr(),
+        loss.hits or 0,
+        0 if gradient is None else gradient.data_ptr(),
+    )
+
+    def compute_rows(first: int, last: int) -> None:
+        memory = np.empty(bytes_, np.uint8)
+        compute(storage, real, result, memory, terms, slots, first, last, *tensors)
+
+    _share(compute_rows, n_rows, n_rows * n // _SCORES_OF_A_THREAD, LANES // slots)
+
+
+def _share(compute_rows: Callable[[int, int], None], n_rows: int, threads: int, unit: int) -> None:
+    """Compute the rows, a multiple of a unit by each of at most so many threads, of which this one is the first."""
+    threads = min(torch.get_num_threads(), threads)
+    # at its end the interpreter starts no thread
+    if threads <= 1 or not main_thread().is_alive():
+        compute_rows(0, n_rows)
+        return
+    share = -(-n_rows // (threads * unit)) * unit
+    helpers = _helpers(os.getpid(), torch.get_num_threads())
+    others = [
+        helpers.submit(compute_rows, first, min(first + share, n_rows))
+        for first in range(share, n_rows, share)
+    ]
+    try:
+        compute_rows(0, min(share, n_rows))
+    finally:
+        # they write to tensors that an error would free
+        wait(others)
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
+    """Return the threads beside the caller's; a forked process has none of its parent's."""
+    return ThreadPoolExecutor(threads, "triton_topk")
+
+
+def _in_float64(tensor: Tensor | None) -> Tensor | None:
+    """Return the numbers in float64, one where all are the same."""
+    if tensor is None:
+        return None
+    for dim, stride in enumerate(tensor.stride()):
+        if stride == 0:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor.double()
+
+
+def _located(tensor: Tensor) -> tuple[int, ...]:
+    """Return the address and the strides, 0 where there is one number for all."""
+    strides = zip(tensor.shape, tensor.stride(), strict=True)
+    return (tensor.data_ptr(), *(0 if size == 1 else stride for size, stride in strides))

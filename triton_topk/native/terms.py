@@ -1,0 +1,120 @@
+"""A loss is one term, or the sum of two in the mixture; the kernel has the numbers of each in a record.
+
+The Lq loss is a function of the same z that the smooth SVM has for k = 1, tau = 1 and margin 0.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+
+SMOOTH, HARD, LQ = range(3)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+TERM = np.dtype(
+    [
+        ("kind", "i8"),
+        ("k", "i8"),
+        ("t", "i8"),  # size of Top
+        ("degree", "i8"),  # of the polynomials
+        ("segment", "i8"),  # steps of a lane whose polynomial is in range
+        ("order", "i8"),  # p of the Taylor-type gradient; 0: the exact one
+        ("share", "f8"),  # of the mixture
+        ("rate", "f8"),  # 1 / (k tau)
+        ("tau", "f8"),
+        ("margin", "f8"),
+        ("q", "f8"),
+        ("cut", "f8"),  # -log p_y from which on a truncated loss is constant, or NaN
+        ("cut_loss", "f8"),
+        ("threshold", "f8"),  # of e u_k, from which on the Taylor-type gradient is a series
+        ("negligible", "f8"),  # share of the first coefficient of the gradient
+    ],
+    align=True,
+)
+
+# Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits.
+_MAX_K = {FLOAT32: 50, FLOAT64: 256}
+_LOG_RANGE = {FLOAT32: math.log(1e36), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
+_MAX_SEGMENT = 1024
+
+
+def real_of(loss: Loss, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of the arithmetic on scores of a type: a wider one where that has not the range."""
+    k, tau = getattr(loss, "k", 1), getattr(loss, "tau", 1.0)
+    in_range = k <= _MAX_K[FLOAT32] and 1 / (k * tau) > np.finfo(np.float32).smallest_normal
+    return dtype if in_range else FLOAT64
+
+
+@lru_cache(maxsize=256)
+def obstacle(loss: Loss, n: int) -> str | None:
+    """Return why the loss of n scores is out of the range of float64, or None."""
+    k, order = getattr(loss, "k", 1), getattr(loss, "order", None) or 1
+    if isinstance(loss, HardSVM):
+        return None
+    if k > _MAX_K[FLOAT64]:
+        return f"needs k <= {_MAX_K[FLOAT64]}, got {k}"
+    if _log_coefficient(n, k + order - 1) > _LOG_RANGE[FLOAT64]:
+        return f"needs polynomials in the range of float64, got k={k}, C={n}"
+    return None
+
+
+def _log_coefficient(n: int, degree: int) -> float:
+    """Return the logarithm of the largest coefficient of (1 + y)^n up to a degree."""
+    k = min(degree, n // 2)
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+@lru_cache(maxsize=256)
+def terms_of(loss: Loss, n: int, real: np.dtype[Any]) -> npt.NDArray[np.void]:
+    """Return the terms of a loss of n scores, for arithmetic in a type."""
+    parts: list[tuple[Loss, float]] = [(loss, 1.0)]
+    if isinstance(loss, Mixture):
+        parts = [(loss.svm, loss.mix), (loss.lq, 1 - loss.mix)]
+    out = np.zeros(len(parts), TERM)
+    for term, (part, share) in zip(out, parts, strict=True):
+        of_loss = _of_lq(part) if isinstance(part, Lq) else _of_svm(part, n, real)
+        for name, value in of_loss.items():
+            term[name] = value
+        term["share"] = share
+        term["segment"] = _segment(int(term["degree"]), _LOG_RANGE[real])
+        term["negligible"] = np.finfo(real).eps / 64
+    return out
+
+
+def _of_lq(loss: Lq) -> dict[str, float]:
+    numbers = {"kind": LQ, "k": 1, "t": 1, "degree": 1, "rate": 1.0, "tau": 1.0, "q": loss.q}
+    if loss.truncation is None:
+        return numbers | {"cut": math.nan}
+    return numbers | {"cut": -math.log(loss.truncation), "cut_loss": loss.truncated_loss}
+
+
+def _of_svm(loss: Loss, n: int, real: np.dtype[Any]) -> dict[str, float]:
+    if isinstance(loss, HardSVM):
+        # the polynomial is there to find NaN
+        numbers = {"kind": HARD, "t": loss.k, "degree": 1, "rate": 1.0, "tau": 1.0}
+    else:
+        assert isinstance(loss, SmoothSVM)
+        k, order = loss.k, loss.order or 0
+        numbers = {"kind": SMOOTH, "t": top_size(k, n - 1), "degree": k + max(order - 1, 0)}
+        numbers |= {"rate": 1 / (k * loss.tau), "tau": loss.tau, "order": order}
+        numbers |= {"threshold": np.finfo(real).eps ** (-1 / (k + order))}
+    return numbers | {"k": loss.k, "margin": loss.margin}
+
+
+def _segment(degree: int, log_range: float) -> int:
+    steps = 4
+    while steps < _MAX_SEGMENT and _log_coefficient(steps + 4, degree) < log_range:
+        steps += 4
+    return steps
+
+
+def top_size(k: int, others: int) -> int:
+    """Return how many of the largest scores are treated one by one, so that the rest amplifies the rounding of
+    its gradient polynomial little; see docs/algorithm.md."""
+    return min(others, k + min(max(0, k - 5), max(10, k // 2)))

@@ -162,5 +162,5 @@ def test_says_what_a_bug_report_needs_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(collect_env, "get_nvidia_driver_version", lambda run: "570.1")
     versions, _, device = environment.lines(torch.device("cuda"))
-    assert versions.endswith("triton absent")
+    assert versions.endswith("triton absent, numba absent")
     assert device == "device: NVIDIA A100, compute capability 8.0, CUDA 12.8, driver 570.1"

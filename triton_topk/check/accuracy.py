@@ -38,7 +38,7 @@ class Row:
 
     line: str
     failures: list[Failure]
-    obstacle: str | None  # to the fused backend
+    why: list[str]  # another backend than the first computes it
 
 
 def rows(device: torch.device) -> Iterator[Row]:
@@ -46,11 +46,11 @@ def rows(device: torch.device) -> Iterator[Row]:
         cells, of_dtypes = zip(*(_check(loss, dtype, device) for dtype in _DTYPES), strict=True)
         failures = [failure for of_dtype in of_dtypes for failure in of_dtype]
         if any(failure.exception for failure in failures):
-            backend, obstacle = "?", None
+            backend, obstacles = "?", list[str]()
         else:
-            obstacle = loss.obstacle(device)
-            backend = "eager" if obstacle else "triton"
-        yield Row(_LINE.format(str(loss), backend, *cells), failures, obstacle)
+            backend, obstacles = loss.backend(device)
+        why = [f"{backend}: {obstacle}" for obstacle in obstacles]
+        yield Row(_LINE.format(str(loss), backend, *cells), failures, why)
 
 
 def _check(loss: Loss, dtype: torch.dtype, device: torch.device) -> tuple[str, list[Failure]]:

@@ -20,11 +20,11 @@ def main() -> int:
     print(accuracy.HEADER, flush=True)
     rows = []
     for row in accuracy.rows(device):
-        print(row.line, flush=True)  # on a GPU, kernels are compiled in between
+        print(row.line, flush=True)  # kernels are compiled in between
         rows.append(row)
     print(accuracy.TAYLOR)
-    for obstacle in dict.fromkeys(row.obstacle for row in rows if row.obstacle):
-        print(f"eager: triton {obstacle}")
+    for reason in dict.fromkeys(reason for row in rows for reason in row.why):
+        print(reason)
     failures = [failure for row in rows for failure in row.failures]
     if failures:
         print()

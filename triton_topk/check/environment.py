@@ -15,7 +15,7 @@ from triton_topk import __version__
 def lines(device: torch.device) -> Iterator[str]:
     yield (
         f"triton_topk {__version__}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, triton {_version('triton')}"
+        f"torch {torch.__version__}, triton {_version('triton')}, numba {_version('numba')}"
     )
     yield platform.platform()
     yield f"device: {_describe(device)}"

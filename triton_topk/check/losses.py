@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 import triton_topk
 from triton_topk import reference
+from triton_topk.arguments import Backend
 from triton_topk.check.rows import CLASSES
 
-KS = (1, 5, 20)  # 20: more than the kernels take
+KS = (1, 5, 20)  # 20: more than the kernels of a GPU take
 _Q = 0.7
 
 
@@ -45,15 +46,20 @@ class Loss:
             return 0.0
         return 3e-3 if self.k <= 5 else 2e-2
 
-    def obstacle(self, device: torch.device) -> str | None:
-        """Return why the backend on the device is not the fused one."""
+    def backend(self, device: torch.device) -> tuple[str, list[str]]:
+        """Return the backend that computes the loss on the device, and why those before it do not."""
         scores = torch.zeros(1, CLASSES, device=device, requires_grad=True)
         labels = torch.zeros(1, dtype=torch.int64, device=device)
-        try:
-            self(scores, labels, reduction="sum", backend="triton")
-        except ValueError as error:
-            return str(error).removeprefix("backend='triton' ")
-        return None
+        obstacles = []
+        *others, last = get_args(Backend)
+        for name in others:
+            try:
+                self(scores, labels, reduction="sum", backend=name)
+            except ValueError as error:
+                obstacles.append(f"{name} {str(error).removeprefix(f'backend={name!r} ')}")
+            else:
+                return name, obstacles
+        return last, obstacles
 
     def truth(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each row by its definition; differentiable."""

@@ -175,7 +175,7 @@ def results() -> Results:
     ]
     adversarial = [
         {"backend": backend, "what": what, "error": 1e-7}
-        for backend in ("eager", "triton")
+        for backend in ("eager", "native", "triton")
         for what in ("loss", "gradient")
     ]
     return Results(0, {}, pd.DataFrame(measured), pd.DataFrame(adversarial))

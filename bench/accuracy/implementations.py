@@ -1,4 +1,4 @@
-"""The implementations of the benchmark are measured as losses of rows, ours with either backend."""
+"""The implementations of the benchmark are measured as losses of rows, ours with each backend."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from bench.accuracy.points import Point
 Loss = Callable[[Tensor, Tensor, Point], Tensor]
 """The losses (N,) of scores (N, C) and labels (N,)."""
 
-EAGER, KERNELS = "smooth_svm, eager", "smooth_svm, kernels"
+EAGER, NATIVE, KERNELS = (f"smooth_svm, {backend}" for backend in ("eager", "native", "kernels"))
 AUTHORS = "authors' SmoothTopkSVM"
 
 
@@ -83,8 +83,10 @@ def _top_1(point: Point) -> bool:
 
 IMPLEMENTATIONS = {
     EAGER: _of("smooth_svm", backend="eager"),
+    NATIVE: _of("smooth_svm", package="numba", backend="native"),
     KERNELS: _of("smooth_svm", _short, "triton", backend="triton"),
     "smooth_svm taylor, eager": _of("smooth_svm taylor", backend="eager"),
+    "smooth_svm taylor, native": _of("smooth_svm taylor", package="numba", backend="native"),
     "smooth_svm taylor, kernels": _of("smooth_svm taylor", _few, "triton", backend="triton"),
     "divide and conquer": _of("divide and conquer"),
     "summation": _of("summation"),
@@ -92,5 +94,6 @@ IMPLEMENTATIONS = {
     "authors' SmoothTop1SVM": _of("authors' topk", _top_1, "topk", loss="SmoothTop1SVM"),
     "F.cross_entropy": _of("F.cross_entropy"),
     "lq_loss(q=0), eager": _of("lq_loss", q=0.0, backend="eager"),
+    "lq_loss(q=0), native": _of("lq_loss", package="numba", q=0.0, backend="native"),
     "lq_loss(q=0), kernels": _of("lq_loss", package="triton", q=0.0, backend="triton"),
 }

@@ -15,7 +15,14 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from bench.accuracy.implementations import IMPLEMENTATIONS, KERNELS, Implementation, absent
+from bench.accuracy.implementations import (
+    EAGER,
+    IMPLEMENTATIONS,
+    KERNELS,
+    NATIVE,
+    Implementation,
+    absent,
+)
 from bench.accuracy.points import Point, Row, all_points, rows
 from triton_topk.reference import exact_smooth_svm
 
@@ -30,7 +37,8 @@ PARTS = ("loss", "gradient")
 _SMOOTH = {  # classes, by k
     1: (13,), 2: (30,), 5: (6, 24, 100), 10: (11, 40), 16: (17, 64, 150), 20: (21, 25, 80), 50: (51, 120),
 }  # fmt: skip
-_LQ = {"eager": (2, 10, 100, 2000), "triton": (2, 10, 60)}  # classes
+_OURS = {"eager": EAGER, "native": NATIVE, "triton": KERNELS}  # by backend
+_LQ = {EAGER: (2, 10, 100, 2000), NATIVE: (2, 10, 100, 2000), KERNELS: (2, 10, 60)}  # classes
 
 Record = dict[str, Any]
 
@@ -55,25 +63,25 @@ def bound(dtype: str) -> float:
 
 
 def run(seed: int) -> Results:
-    # Triton looks once, when it is imported; the eager backend does not care.
+    # Triton looks once, when it is imported; the other backends do not care.
     os.environ["TRITON_INTERPRET"] = "1"
     missing = absent()
-    backends = ("eager",) if KERNELS in missing else ("eager", "triton")
+    ours = {backend: name for backend, name in _OURS.items() if name not in missing}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         adversarial = [
             pool.submit(adversarial_smooth, backend, k, n)
-            for backend in backends
+            for backend, name in ours.items()
             for k, classes in _SMOOTH.items()
             for n in classes
-            if backend == "eager" or IMPLEMENTATIONS[KERNELS].takes(Point(k))
+            if IMPLEMENTATIONS[name].takes(Point(k))
         ]
         adversarial += [
             pool.submit(adversarial_of_lq, backend, n, q)
-            for backend in backends
-            for n in _LQ[backend]
+            for backend, name in ours.items()
+            for n in _LQ[name]
             for q in adversarial_lq.QS
         ]
         longest_first = sorted(all_points(), key=lambda p: -p.n * p.k)

@@ -22,6 +22,7 @@ FIGURE = "accuracy.png"
 _NONE = "-"
 _MODERATE = 100.0
 _LOWEST, _HIGHEST = 1e-9, 3.0  # what is beyond is drawn there
+_STYLES = {"kernels": "--", "native": ":"}
 _YELLOW = 4  # of Okabe and Ito's colours; it is too light on white
 
 
@@ -149,17 +150,17 @@ def draw(measured: pd.DataFrame) -> Figure:
 
 
 def _kind(name: str) -> str:
-    """An implementation has one colour with either backend, and so have all of the authors'."""
+    """An implementation has one colour with every backend, and so have all of the authors'."""
     return name.partition(",")[0].partition(" Smooth")[0]
 
 
 def _panel(ax: Axes, found: pd.DataFrame, x: str) -> None:
-    """The largest error of each at each x, a line each, of our kernels dashed."""
+    """The largest error of each at each x, a line each, of our kernels dashed, of our native backend dotted."""
     kinds = list(dict.fromkeys(map(_kind, IMPLEMENTATIONS)))
     colours = [x for i, x in enumerate(mpl.colormaps["okabe_ito"].colors) if i != _YELLOW]
     worst = _worst(found, ["implementation", x]).clip(_LOWEST, _HIGHEST)
     for name, line in worst.groupby("implementation", observed=True):
-        colour, style = colours[kinds.index(_kind(name))], "--" if "kernels" in name else "-"
+        colour, style = colours[kinds.index(_kind(name))], _STYLES.get(name.partition(", ")[2], "-")
         ax.plot(line.droplevel(0), style, color=colour, marker="o", markersize=3, label=name)
     ax.axhline(bound("float32"), color="#888888", linewidth=0.8, linestyle=":")
     at = (1.0, bound("float32"))

@@ -19,7 +19,7 @@ def errors(
     cases: Iterable[Case],
     q: float,
     dtype: torch.dtype = torch.float32,
-    backend: str = "eager",
+    backend: str | None = None,
     truncation: float | None = None,
 ) -> Iterator[Errors]:
     """The worst errors over the rows of each case, all of them one batch.
@@ -72,7 +72,10 @@ def _worst(error: Tensor) -> float:
 
 
 def assert_promised(
-    cases: Iterable[Case], q: float, backend: str = "eager", truncation: float | None = None
+    cases: Iterable[Case],
+    q: float,
+    backend: str | None = None,
+    truncation: float | None = None,
 ) -> None:
     """The accuracy promised for float32."""
     for e in errors(cases, q, backend=backend, truncation=truncation):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Tests run beside each other: a process has one thread, and so have the processes that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,8 +14,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from kernel_stand_in import Kernel
+from torch import Tensor
 
+from triton_topk import backends
 from triton_topk.kernels import backend
+
+BACKENDS = backends.BACKENDS
 
 # Kernels run in Triton's interpreter only where it was asked for before Triton was imported:
 # test_interpreter.py runs these in a process of their own.
@@ -28,10 +34,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = any("::" in argument for argument in config.args) or config.getoption("lf", False)
     if config.getoption("all") or named:
         return
-    seen: Counter[str] = Counter()  # cases of each function
+    seen: Counter[Any] = Counter()  # cases of each function with a backend
     chosen, left_out = [], []
     for item in items:
-        function = item.nodeid.partition("[")[0]
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        function = item.nodeid.partition("[")[0], parameters.get("chosen_backend")
         (chosen if _runs_always(item, seen[function]) else left_out).append(item)
         seen[function] += 1
     config.hook.pytest_deselected(items=left_out)
@@ -56,8 +63,44 @@ def _runs_always(item: pytest.Item, number: int) -> bool:
 
 @pytest.fixture
 def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors on the CPU are for the eager backend."""
+    """Tensors on the CPU are not for the kernels."""
     monkeypatch.setattr(backend, "_interpreting", lambda: False)
+
+
+@pytest.fixture(params=["native", "eager"])
+def chosen_backend(
+    request: pytest.FixtureRequest, without_interpreter: None, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Tensors on the CPU are for each of the other backends in turn, and what it cannot compute for the next."""
+    if request.param == "native":
+        pytest.importorskip("numba")
+    in_order = sorted(BACKENDS, key=lambda backend: backend.name != request.param)
+    monkeypatch.setattr(backends, "BACKENDS", tuple(in_order))
+    return request.param
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package allocates without a value holds NaN, so that nothing left unwritten passes."""
+
+    def poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def allocate_nan(*args: Any, **kwargs: Any) -> Tensor:
+            out = allocate(*args, **kwargs)
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.split(".")[0] == "triton_topk" and out.is_floating_point():
+                out.fill_(float("nan"))
+            return out
+
+        return allocate_nan
+
+    for owner, name in (
+        (torch, "empty"),
+        (torch, "empty_like"),
+        (torch, "empty_strided"),
+        (Tensor, "new_empty"),
+        (Tensor, "new_empty_strided"),
+    ):
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
 
 
 @pytest.fixture

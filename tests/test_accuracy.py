@@ -9,6 +9,8 @@ from adversarial import cases
 
 import triton_topk
 
+pytestmark = pytest.mark.usefixtures("chosen_backend", "poison")
+
 SHAPES = [
     (1, 2), (1, 13), (2, 3), (2, 30), (3, 4), (3, 50), (5, 6), (5, 7), (5, 24), (5, 100), (8, 9),
     (8, 40), (10, 11), (10, 14), (10, 40), (12, 13), (12, 100), (16, 17), (16, 20), (16, 64),

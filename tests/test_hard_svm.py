@@ -13,15 +13,15 @@ from torch.nn import functional as F
 import triton_topk
 from triton_topk.reference import exact_hard_svm
 
+pytestmark = pytest.mark.usefixtures("chosen_backend", "poison")
+
 SHAPES = [(1, 2), (1, 13), (2, 3), (5, 6), (5, 24), (16, 64), (60, 70)]
 
 
 def run(scores: Tensor, labels: Tensor, k: int, margin: float = 1.0) -> tuple[Tensor, Tensor]:
     """Losses (N,) and their gradient (N, C)."""
     scores = scores.detach().clone().requires_grad_()
-    losses = triton_topk.hard_svm(
-        scores, labels, k, margin=margin, reduction="none", backend="eager"
-    )
+    losses = triton_topk.hard_svm(scores, labels, k, margin=margin, reduction="none")
     return losses.detach(), *torch.autograd.grad(losses.sum(), scores)
 
 

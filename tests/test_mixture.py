@@ -13,13 +13,15 @@ from torch import Tensor
 
 from triton_topk import lq_loss, smooth_svm, smooth_svm_lq
 
+pytestmark = pytest.mark.usefixtures("chosen_backend", "poison")
+
 
 def run(
     loss: Callable[..., Tensor], scores: Tensor, *arguments: object, **keywords: object
 ) -> tuple[Tensor, Tensor]:
     """Losses (N,) and their gradient (N, C)."""
     scores = scores.detach().clone().requires_grad_()
-    losses = loss(scores, *arguments, reduction="none", backend="eager", **keywords)
+    losses = loss(scores, *arguments, reduction="none", **keywords)
     return losses.detach(), *torch.autograd.grad(losses.sum(), scores)
 
 

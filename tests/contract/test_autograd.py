@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from losses import (
     random_scores,
 )
 
-from triton_topk import eager, ops
+from triton_topk import backends, ops
+from triton_topk.backends import Backend
 from triton_topk.losses import Lq
 
 poisoned = pytest.mark.usefixtures("poison")
@@ -230,13 +232,15 @@ def test_several_losses_of_the_same_scores():
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_no_gradient_is_computed_where_none_is_wanted(loss, reduction, mode, monkeypatch):
     wanted = []
-    run = eager.run
 
-    def spy(*args: Any, **kwargs: Any) -> None:
-        wanted.append(kwargs.get("gradient") is not None)
-        run(*args, **kwargs)
+    def spy(backend: Backend) -> Backend:
+        def run(*args: Any, **kwargs: Any) -> None:
+            wanted.append(kwargs.get("gradient") is not None)
+            backend.run(*args, **kwargs)
 
-    monkeypatch.setattr(eager, "run", spy)
+        return SimpleNamespace(name=backend.name, obstacle=backend.obstacle, run=run)
+
+    monkeypatch.setattr(backends, "BACKENDS", [spy(backend) for backend in backends.BACKENDS])
     scores, labels = random_scores(5, 11), random_labels(5, n=11)
     expected = loss(scores, labels, reduction=reduction)
     scores.requires_grad_()

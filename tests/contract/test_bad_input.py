@@ -136,7 +136,7 @@ BAD = [
     ({"reduction": ["mean"]}, ValueError, r"reduction .*'none', 'mean', 'sum'.*\['mean'\]"),
     ({"reduction": None}, ValueError, "reduction .*'none', 'mean', 'sum'.*None"),
     ({"gradient": "paper"}, ValueError, "gradient .*'exact', 'taylor'.*'paper'"),
-    ({"backend": "cuda"}, ValueError, "backend .*'triton', 'eager'.*'cuda'"),
+    ({"backend": "cuda"}, ValueError, "backend .*'triton', 'native', 'eager'.*'cuda'"),
     ({"backend": "triton"}, ValueError, "backend='triton' .*GPU.*TRITON_INTERPRET.*cpu"),
     ({"order": 2}, ValueError, "order .*'taylor'.*order=2"),
     ({"gradient": "taylor", "order": 0}, ValueError, "order .*1 <= order <= C.* 0"),

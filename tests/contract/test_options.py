@@ -20,7 +20,7 @@ from losses import (
 
 import triton_topk
 
-COMMON = {"weight": None, "ignore_index": -100, "reduction": "mean", "backend": "eager"}
+COMMON = {"weight": None, "ignore_index": -100, "reduction": "mean", "backend": None}
 DEFAULTS = {
     "smooth_svm": {"k": 5, "tau": 1.0, "margin": 1.0, "gradient": "exact", "order": None},
     "hard_svm": {"k": 5, "margin": 1.0},

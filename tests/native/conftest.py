@@ -1,0 +1,12 @@
+"""Small batches are for several threads, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from triton_topk.native import launch
+
+
+@pytest.fixture(autouse=True)
+def short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_SCORES_OF_A_THREAD", 32768)

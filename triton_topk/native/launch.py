@@ -67,7 +67,7 @@ class _Plan(NamedTuple):
 
 
 def _longest_short_row(t: int) -> int:
-    """Return the number of scores up to which eight rows at once take less time, as measured: they merge fewer lanes."""
+    """Return the scores up to which eight rows at once take less time than one, by measurement."""
     return 1024 + 160 * t
 
 

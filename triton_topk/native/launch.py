@@ -31,7 +31,7 @@ _STORAGE: dict[torch.dtype, Any] = {
 }
 __all__ = ["obstacle", "run"]
 
-_SCORES_OF_A_THREAD = 131072  # for fewer, waking a thread costs more than it saves
+_SCORES_OF_A_THREAD = 150_000  # with fewer, waking a thread costs more than it saves
 _ONE, _ZERO = np.ones(1), np.zeros(1)
 _ONES, _ZEROS = (_ONE.ctypes.data, 0), (_ZERO.ctypes.data, 0, 0)  # addresses and strides
 

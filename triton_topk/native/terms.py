@@ -40,7 +40,7 @@ TERM = np.dtype(
 
 # Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits.
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
-_LOG_RANGE = {FLOAT32: math.log(1e36), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
+_LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from accuracy import LOSS_BOUND, gradient_bound
-from losses import Loss, random_labels, random_scores
+from losses import Loss, exactly_equal, random_labels, random_scores
 from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("poison")
@@ -94,6 +94,16 @@ def test_sizes(n: int, k: int, dtype: torch.dtype) -> None:
 def test_k_beyond_50(k: int, n: int, dtype: torch.dtype) -> None:
     scores, labels = rows(n, k)
     compare(Loss("smooth_svm", k=k), scores.to(dtype), labels, k)
+
+
+@pytest.mark.parametrize("name", ["smooth_svm", "hard_svm", "smooth_svm_lq"])
+def test_a_larger_k_is_for_the_eager_backend(name: str) -> None:
+    scores, labels = rows(600, 257)
+    with pytest.raises(ValueError, match="backend='native' needs k <= 256, got 257"):
+        Loss(name, k=257, backend="native")(scores, labels)
+    loss = Loss(name, k=257)
+    results = (loss(scores, labels, backend=backend) for backend in (None, "eager"))
+    exactly_equal(*results)
 
 
 @pytest.mark.parametrize("tau", [1e-37, 1e-20, 1e20, 1e37])

@@ -38,7 +38,8 @@ TERM = np.dtype(
     align=True,
 )
 
-# Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits.
+# Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits; and lists of the k largest
+# scores, into which a score is inserted in k steps, take longer than PyTorch's selection.
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
 _LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024
@@ -53,13 +54,12 @@ def real_of(loss: Loss, dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 @lru_cache(maxsize=256)
 def obstacle(loss: Loss, n: int) -> str | None:
-    """Return why the loss of n scores is out of the range of float64, or None."""
+    """Return why the loss of n scores takes too much time or is out of the range of float64, or None."""
     k, order = getattr(loss, "k", 1), getattr(loss, "order", None) or 1
-    if isinstance(loss, HardSVM):
-        return None
     if k > _MAX_K[FLOAT64]:
         return f"needs k <= {_MAX_K[FLOAT64]}, got {k}"
-    if _log_coefficient(n, k + order - 1) > _LOG_RANGE[FLOAT64]:
+    has_polynomial = not isinstance(loss, HardSVM)
+    if has_polynomial and _log_coefficient(n, k + order - 1) > _LOG_RANGE[FLOAT64]:
         return f"needs polynomials in the range of float64, got k={k}, C={n}"
     return None
 

@@ -1,4 +1,4 @@
-"""Loss functions for top-k classification and noisy labels, as fused Triton kernels."""
+"""The losses for top-k classification and noisy labels run as fused kernels on GPUs and CPUs."""
 
 import sys
 import warnings

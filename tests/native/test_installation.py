@@ -29,7 +29,7 @@ step()
 try:
     step(backend="native")
 except ValueError as error:
-    assert "numba" in str(error) and "pip install" in str(error), error
+    assert "needs numba (pip install numba)" in str(error), error
 else:
     raise AssertionError
 """

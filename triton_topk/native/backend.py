@@ -51,7 +51,7 @@ def _obstacle_to_numba() -> str | None:
     try:
         numba = importlib.import_module("numba")
     except ImportError as error:
-        return f"needs numba (pip install triton-topk[cpu]), which cannot be imported: {error}"
+        return f"needs numba (pip install numba), which cannot be imported: {error}"
     return "needs numba's compiler, got NUMBA_DISABLE_JIT=1" if numba.config.DISABLE_JIT else None
 
 

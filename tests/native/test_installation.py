@@ -57,8 +57,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 step(backend="native")
 """
 ANNOUNCEMENT = (
-    "triton_topk compiles its kernel for float32 on this CPU, which takes about 10 seconds, once\n"
+    "triton_topk compiles its kernel for {} scores in {} arithmetic on this CPU, "
+    "which takes about 10 seconds, once\n"
 )
+OF_FLOAT32 = ANNOUNCEMENT.format("float32", "float32")
 AFTER_THE_MAIN_THREAD = """
 def later():
     threading.main_thread().join()
@@ -122,11 +124,23 @@ def test_two_processes_that_compile_into_an_empty_cache(tmp_path: Path) -> None:
             [start('step(backend="native")', NUMBA_CACHE_DIR=str(tmp_path)) for _ in "ab"]
         ]
     ]
-    assert said == [[ANNOUNCEMENT, ANNOUNCEMENT], ["", ""]]
+    assert said == [[OF_FLOAT32, OF_FLOAT32], ["", ""]]
+
+
+@pytest.mark.exhaustive
+def test_each_kernel_that_is_compiled_is_announced(tmp_path: Path) -> None:
+    script = """
+step(backend="native", k=51)
+scores = scores.detach().bfloat16().requires_grad_()
+step(backend="native", k=50)
+"""
+    said = finish(start(script, NUMBA_CACHE_DIR=str(tmp_path)))
+    kernels = ("float32", "float64"), ("bfloat16", "float32")
+    assert said == "".join(ANNOUNCEMENT.format(*types) for types in kernels)
 
 
 @pytest.mark.exhaustive
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     said = finish(start(ON_A_FULL_DISK, NUMBA_CACHE_DIR=str(tmp_path)))
-    assert ANNOUNCEMENT in said
+    assert OF_FLOAT32 in said
     assert "numba cannot keep what it has compiled: " in said

@@ -37,15 +37,17 @@ _ONES, _ZEROS = (_ONE.ctypes.data, 0), (_ZERO.ctypes.data, 0, 0)  # addresses an
 
 
 class _Announcement(event.Listener):
-    """Whoever waits for the compiler is told so, once for each type of scores."""
+    """Whoever waits for the compiler is told so, once for each type of scores and of arithmetic."""
 
     def on_start(self, event: Any) -> None:
         if event.data["dispatcher"] is compute:
-            storage = str(event.data["args"][0])
+            storage, real = map(str, event.data["args"][:2])
             dtype = {"uint16": "bfloat16", "int16": "float16"}.get(storage, storage)
             logging.getLogger("triton_topk").warning(
-                "triton_topk compiles its kernel for %s on this CPU, which takes about 10 seconds, once",
+                "triton_topk compiles its kernel for %s scores in %s arithmetic on this CPU, "
+                "which takes about 10 seconds, once",
                 dtype,
+                real,
             )
 
     def on_end(self, event: Any) -> None:

@@ -30,12 +30,14 @@ def far_apart(near: Tensor, dim: int) -> Tensor:
     return out.copy_(near)
 
 
-def _results(loss: Loss, shape: tuple[int, ...], dim: int) -> list[tuple[Tensor, Tensor]]:
+def _results(
+    loss: Loss, shape: tuple[int, ...], dim: int, backend: str
+) -> list[tuple[Tensor, Tensor]]:
     """Of scores that are far apart, and of the same side by side."""
     near = random_scores(*shape, dtype=torch.float16)
     labels = near.argmin(min(1, len(shape) - 1))
     return [
-        loss.with_gradient(scores, labels, reduction="none")
+        loss.with_gradient(scores, labels, reduction="none", backend=backend)
         for scores in (far_apart(near, dim), near)
     ]
 
@@ -49,9 +51,12 @@ def process() -> Iterator[ProcessPoolExecutor]:
 
 @every_loss
 @pytest.mark.parametrize(("shape", "dim"), LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("backend", ["native", "eager"])
 def test_offsets_past_two_to_the_31(
-    loss: Loss, shape: tuple[int, ...], dim: int, process: ProcessPoolExecutor
+    loss: Loss, shape: tuple[int, ...], dim: int, backend: str, process: ProcessPoolExecutor
 ) -> None:
-    far, near = process.submit(_results, loss, shape, dim).result()
+    if backend == "native":
+        pytest.importorskip("numba")
+    far, near = process.submit(_results, loss, shape, dim, backend).result()
     assert near[1].any()
     exactly_equal(far, near)

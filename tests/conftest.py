@@ -67,7 +67,7 @@ def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "_interpreting", lambda: False)
 
 
-@pytest.fixture(params=["native", "eager"])
+@pytest.fixture(params=[backend.name for backend in BACKENDS if backend.name != "triton"])
 def chosen_backend(
     request: pytest.FixtureRequest, without_interpreter: None, monkeypatch: pytest.MonkeyPatch
 ) -> str:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from losses import MODULES, one_of_each
+from losses import MODULES, one_of_each, random_labels, random_scores
 
 import triton_topk
 from bench.implementations import IMPLEMENTATIONS
@@ -34,6 +34,13 @@ def _formulas() -> Any:
     return constants.FORMULAS
 
 
+def _computed_natively(loss: type[Loss]) -> bool:
+    pytest.importorskip("numba")
+    scores, labels = random_scores(3, 9), random_labels(3, n=9)
+    (of_type,) = [x for x in one_of_each(3) if x.name == loss.name]
+    return bool(of_type(scores, labels, backend="native").isfinite())
+
+
 def _timed() -> set[Any]:
     """The benchmark times these functions of ours."""
     made = [
@@ -47,6 +54,7 @@ PIECES: dict[str, Callable[[type[Loss]], Any]] = {
         hasattr(torch.ops.triton_topk, loss.name + suffix) for suffix in OPERATORS
     ),
     "a formula of the eager backend": eager._FORMULAS.__contains__,
+    "a term of the native backend": _computed_natively,
     "a kernel": lambda loss: loss in _formulas(),
     "a definition": lambda loss: loss in reference.DEFINITIONS and hasattr(reference, loss.name),
     "a public function": lambda loss: loss.name in triton_topk.__all__,

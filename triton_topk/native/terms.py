@@ -6,6 +6,7 @@ The Lq loss is a function of the same z that the smooth SVM has for k = 1, tau =
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -78,8 +79,7 @@ def terms_of(loss: Loss, n: int, real: np.dtype[Any]) -> npt.NDArray[np.void]:
         parts = [(loss.svm, loss.mix), (loss.lq, 1 - loss.mix)]
     out = np.zeros(len(parts), TERM)
     for term, (part, share) in zip(out, parts, strict=True):
-        of_loss = _of_lq(part) if isinstance(part, Lq) else _of_svm(part, n, real)
-        for name, value in of_loss.items():
+        for name, value in _NUMBERS[type(part)](part, n, real).items():
             term[name] = value
         term["share"] = share
         term["segment"] = _segment(int(term["degree"]), _LOG_RANGE[real])
@@ -87,24 +87,31 @@ def terms_of(loss: Loss, n: int, real: np.dtype[Any]) -> npt.NDArray[np.void]:
     return out
 
 
-def _of_lq(loss: Lq) -> dict[str, float]:
+def _of_lq(loss: Lq, n: int, real: np.dtype[Any]) -> dict[str, float]:
     numbers = {"kind": LQ, "k": 1, "t": 1, "degree": 1, "rate": 1.0, "tau": 1.0, "q": loss.q}
     if loss.truncation is None:
         return numbers | {"cut": math.nan}
     return numbers | {"cut": -math.log(loss.truncation), "cut_loss": loss.truncated_loss}
 
 
-def _of_svm(loss: Loss, n: int, real: np.dtype[Any]) -> dict[str, float]:
-    if isinstance(loss, HardSVM):
-        # the polynomial is there to find NaN
-        numbers = {"kind": HARD, "t": loss.k, "degree": 1, "rate": 1.0, "tau": 1.0}
-    else:
-        assert isinstance(loss, SmoothSVM)
-        k, order = loss.k, loss.order or 0
-        numbers = {"kind": SMOOTH, "t": top_size(k, n - 1), "degree": k + max(order - 1, 0)}
-        numbers |= {"rate": 1 / (k * loss.tau), "tau": loss.tau, "order": order}
-        numbers |= {"threshold": np.finfo(real).eps ** (-1 / (k + order))}
-    return numbers | {"k": loss.k, "margin": loss.margin}
+def _of_hard_svm(loss: HardSVM, n: int, real: np.dtype[Any]) -> dict[str, float]:
+    numbers = {"kind": HARD, "k": loss.k, "t": loss.k, "margin": loss.margin}
+    # the polynomial is there to find NaN
+    return numbers | {"degree": 1, "rate": 1.0, "tau": 1.0}
+
+
+def _of_smooth_svm(loss: SmoothSVM, n: int, real: np.dtype[Any]) -> dict[str, float]:
+    k, order = loss.k, loss.order or 0
+    numbers = {"kind": SMOOTH, "k": k, "t": top_size(k, n - 1), "margin": loss.margin}
+    numbers |= {"degree": k + max(order - 1, 0), "rate": 1 / (k * loss.tau), "tau": loss.tau}
+    return numbers | {"order": order, "threshold": np.finfo(real).eps ** (-1 / (k + order))}
+
+
+_NUMBERS: dict[type[Loss], Callable[[Any, int, np.dtype[Any]], dict[str, float]]] = {
+    SmoothSVM: _of_smooth_svm,
+    HardSVM: _of_hard_svm,
+    Lq: _of_lq,
+}
 
 
 def _segment(degree: int, log_range: float) -> int:

@@ -25,7 +25,7 @@ from triton_topk.losses import LOSSES, Loss
 
 _BATCH = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
 _PLAIN = (Tensor, Parameter)
-# Of such tensors operators give the shapes alone.
+# Operators give no more than the shapes of such tensors.
 _has_no_values = attrgetter("is_meta")
 _ops = torch.ops.triton_topk
 
@@ -83,7 +83,7 @@ class _Operator(NamedTuple):
     returns: str
 
 
-# By what their names add to the loss's.
+# The keys are what their names add to the loss's.
 _OPERATORS = {
     "": _Operator(_losses, _new_losses, _BATCH, "(Tensor, Tensor)"),
     "_with_gradient": _Operator(

@@ -16,7 +16,7 @@ from triton_topk.keywords import explained
 from triton_topk.losses import Lq
 from triton_topk.module import LossModule
 
-# What a look at a sample leaves until the ranks have agreed; 0: none since then.
+# A look at a sample leaves one of these until the ranks have agreed; 0: there was none since then.
 _PRUNED, _KEPT = 2, 3
 
 

@@ -14,8 +14,6 @@ from triton_topk.native.top import multiply_factors, ratios
 from triton_topk.native.vectors import full, load, store, where
 from triton_topk.native.weights import rest_polynomial
 
-_LOG2_E = 1 / math.log(2)
-
 
 @jit
 def compute_block(batch, m, terms, slots, rows):
@@ -34,16 +32,15 @@ def compute_block(batch, m, terms, slots, rows):
         term = terms[i]
         # the weights of the last term take the place of the scores
         e = m.x if i == len(terms) - 1 else m.other
-        rate = term.rate * _LOG2_E
         choose_pivot(m, term.k, term.t)
-        found = rest_polynomial(m, e, steps, slots, rate, term.degree, term.segment)
+        found = rest_polynomial(m, e, steps, slots, term.rate, term.degree, term.segment)
         subtract_top(m, term.t)
         if term.kind != HARD:
-            multiply_factors(m, term.t, rate, term.degree)
+            multiply_factors(m, term.t, term.rate, term.degree)
             ratios(m, term.k, term.degree)
         compute_losses(term, m, rows)
         if batch.wants_gradient:
-            write_gradient(term, m, e, steps, slots, rows, found, rate)
+            write_gradient(term, m, e, steps, slots, rows, found)
     if batch.wants_gradient and len(terms) > 1:
         for j in range(steps):
             both = load(m.x, j * LANES, LANES) + load(m.other, j * LANES, LANES)
@@ -104,7 +101,7 @@ def choose_pivot(m, k, t):
 
 @jit
 def subtract_top(m, t):
-    """Of the scores equal to the least of Top, those in Top are no surplus."""
+    """Take those that are in Top from the count of the scores equal to the least of Top."""
     surplus, low = load(m.surplus, 0, ROWS), load(m.low, 0, ROWS)
     for j in range(t):
         equal = load(m.top, j * ROWS, ROWS) == low

@@ -9,14 +9,14 @@ from triton_topk.native.vectors import full, load, store, where
 
 
 @jit
-def write_gradient(term, m, e, steps, slots, rows, found, rate):
-    """e = the gradient of the term."""
+def write_gradient(term, m, e, steps, slots, rows, found):
+    """e = the gradient of the term; `found` scores are not below Top."""
     if term.kind == HARD:
         degree = hard(m, term.t)
     else:
         degree = coefficients(m, term.k, term.negligible)
         if term.order > 0:
-            taylor(m, term.t, term.k, term.order, rate, term.threshold)
+            taylor(m, term.t, term.k, term.order, term.rate, term.threshold)
         else:
             exact(m, term.t, term.k)
         for j in range(term.t):
@@ -39,7 +39,7 @@ def hard(m, t):
     for j in range(t):
         ties = where(load(m.top, j * ROWS, ROWS) == low, ties + one, ties)
     for j in range(t):
-        # 0 * slope is NaN in a row that is
+        # 0 * slope is NaN in a row whose loss is NaN
         tied = load(m.top, j * ROWS, ROWS) == low
         store(m.g, j * ROWS, where(tied, slope / ties, zero * slope))
     store(m.c, ROWS, zero * slope)

@@ -22,6 +22,8 @@ from triton_topk.native.kernel import compute, size_of
 from triton_topk.native.lanes import LANES, LONG, SHORT
 from triton_topk.native.terms import FLOAT32, FLOAT64, obstacle, real_of, terms_of
 
+__all__ = ["obstacle", "run"]
+
 # numba has neither bfloat16 nor float16: their bits are integers.
 _STORAGE: dict[torch.dtype, Any] = {
     torch.float32: np.float32,
@@ -29,8 +31,6 @@ _STORAGE: dict[torch.dtype, Any] = {
     torch.float16: np.int16,
     torch.float64: np.float64,
 }
-__all__ = ["obstacle", "run"]
-
 _SCORES_OF_A_THREAD = 150_000  # with fewer, waking a thread costs more than it saves
 _ONE, _ZERO = np.ones(1), np.zeros(1)
 _ONES, _ZEROS = (_ONE.ctypes.data, 0), (_ZERO.ctypes.data, 0, 0)  # addresses and strides
@@ -69,7 +69,7 @@ class _Plan(NamedTuple):
 
 
 def _longest_short_row(t: int) -> int:
-    """Return the scores up to which eight rows at once take less time than one, by measurement."""
+    """Return the length up to which rows take less time eight at once than one by one, by measurement."""
     return 1024 + 160 * t
 
 
@@ -99,7 +99,7 @@ def run(
     storage, real, result, terms, slots, bytes_ = _plan(loss, n, scores.dtype)
     labels = class_indices(batch.labels, loss.ignore_index)
     weight, margins = _in_float64(batch.weight), _in_float64(batch.margins)
-    of_losses = _in_float64(upstream)
+    upstream = _in_float64(upstream)
     normalizer = 1.0 if batch.normalizer is None else float(batch.normalizer)
     tensors = (
         scores.data_ptr(),
@@ -111,7 +111,7 @@ def run(
         *(_ONES if weight is None else _located(weight)),
         normalizer * batch.divisor,
         *(_ZEROS if margins is None else _located(margins)),
-        *(_ONES if of_losses is None else _located(of_losses)),
+        *(_ONES if upstream is None else _located(upstream)),
         0 if losses is None else losses.data_ptr(),
         0 if hits is None else hits.data_ptr(),
         loss.hits or 0,
@@ -154,7 +154,7 @@ def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _in_float64(tensor: Tensor | None) -> Tensor | None:
-    """Return the numbers in float64, one where all are the same."""
+    """Return the numbers in float64, and one of them where a stride of 0 makes all the same."""
     if tensor is None:
         return None
     for dim, stride in enumerate(tensor.stride()):

@@ -25,7 +25,7 @@ def loss_of_z(term, z):
     if softplus >= term.cut:
         return term.cut_loss, 0.0
     log_p_to_q = -term.q * softplus
-    # also where that is 0 times infinity
+    # the limit for q softplus to 0, which may also be NaN, as 0 times infinity
     if not log_p_to_q < -_NOTHING:
         return softplus, sigmoid
     return -math.expm1(log_p_to_q) / term.q, math.exp(log_p_to_q) * sigmoid

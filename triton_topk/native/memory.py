@@ -8,7 +8,7 @@ from triton_topk.native.vectors import pointer_to
 
 
 class Memory(NamedTuple):
-    """The pointers, with the sizes of what they point to; t of Top and the degree are those of the largest term."""
+    """The fields are pointers, whose comments give the sizes; t of Top and the degree are those of the largest term."""
 
     # of the scores' arithmetic
     x: int  # (steps, LANES): scores, then weights, then the gradient
@@ -17,7 +17,7 @@ class Memory(NamedTuple):
     spare: int  # (t, ROWS)
     lanes: int  # (degree + 1, LANES): polynomials of the lanes; coefficients of the gradient
     # of float64, of rows
-    wide: int  # (degree + 1, LANES): polynomials of the lanes
+    wide: int  # (degree + 1, LANES): polynomials of the lanes; that of the surplus
     r: int  # (degree + 1, LANES): polynomial of the rest
     below: int  # (t + 1, degree + 1, ROWS): r times the factors of Top from i on
     above: int  # (degree + 1, ROWS): the factors of Top before i
@@ -54,7 +54,7 @@ def _take(at, count, like):
 def lay_out(at, real, n, slots, terms):
     """Return the places of a block of rows of n scores in the memory from an address on, and where they end.
 
-    With room for the address to become a multiple of 64, as those of vectors had better be.
+    There is room for the address to become a multiple of 64, as those of vectors had better be.
     """
     at = at // 64 * 64 + 64
     t, degree = 0, 0

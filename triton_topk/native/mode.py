@@ -1,4 +1,4 @@
-"""Products of small weights are 0, not denormal numbers, which take a hundred times as long.
+"""Products of small weights are 0, not denormal numbers, which take many times as long.
 
 On x86 this is a bit of the processor's control word; on other machines denormal numbers are left alone.
 """

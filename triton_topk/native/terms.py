@@ -27,7 +27,7 @@ TERM = np.dtype(
         ("segment", "i8"),  # steps of a lane whose polynomial is in range
         ("order", "i8"),  # p of the Taylor-type gradient; 0: the exact one
         ("share", "f8"),  # of the mixture
-        ("rate", "f8"),  # 1 / (k tau)
+        ("rate", "f8"),  # log2(e) / (k tau)
         ("tau", "f8"),
         ("margin", "f8"),
         ("q", "f8"),
@@ -44,6 +44,7 @@ TERM = np.dtype(
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
 _LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024
+_LOG2_E = math.log2(math.e)
 
 
 def real_of(loss: Loss, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -88,7 +89,7 @@ def terms_of(loss: Loss, n: int, real: np.dtype[Any]) -> npt.NDArray[np.void]:
 
 
 def _of_lq(loss: Lq, n: int, real: np.dtype[Any]) -> dict[str, float]:
-    numbers = {"kind": LQ, "k": 1, "t": 1, "degree": 1, "rate": 1.0, "tau": 1.0, "q": loss.q}
+    numbers = {"kind": LQ, "k": 1, "t": 1, "degree": 1, "rate": _LOG2_E, "tau": 1.0, "q": loss.q}
     if loss.truncation is None:
         return numbers | {"cut": math.nan}
     return numbers | {"cut": -math.log(loss.truncation), "cut_loss": loss.truncated_loss}
@@ -97,14 +98,15 @@ def _of_lq(loss: Lq, n: int, real: np.dtype[Any]) -> dict[str, float]:
 def _of_hard_svm(loss: HardSVM, n: int, real: np.dtype[Any]) -> dict[str, float]:
     numbers = {"kind": HARD, "k": loss.k, "t": loss.k, "margin": loss.margin}
     # the polynomial is there to find NaN
-    return numbers | {"degree": 1, "rate": 1.0, "tau": 1.0}
+    return numbers | {"degree": 1, "rate": _LOG2_E, "tau": 1.0}
 
 
 def _of_smooth_svm(loss: SmoothSVM, n: int, real: np.dtype[Any]) -> dict[str, float]:
     k, order = loss.k, loss.order or 0
     numbers = {"kind": SMOOTH, "k": k, "t": top_size(k, n - 1), "margin": loss.margin}
-    numbers |= {"degree": k + max(order - 1, 0), "rate": 1 / (k * loss.tau), "tau": loss.tau}
-    return numbers | {"order": order, "threshold": np.finfo(real).eps ** (-1 / (k + order))}
+    numbers |= {"degree": k + max(order - 1, 0), "rate": _LOG2_E / (k * loss.tau)}
+    numbers |= {"tau": loss.tau, "order": order}
+    return numbers | {"threshold": np.finfo(real).eps ** (-1 / (k + order))}
 
 
 _NUMBERS: dict[type[Loss], Callable[[Any, int, np.dtype[Any]], dict[str, float]]] = {

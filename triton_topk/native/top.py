@@ -47,8 +47,12 @@ def multiply_factor(s, at, out, at_out, a, b, width):
 
 @jit
 def ratios(m, k, degree):
-    """m.u[j] = u_j = sigma_{j-1} / sigma_j; where both are 0, sigma_j is too small for its place below k, or has too
-    few others above it."""
+    """m.u[j] = u_j = sigma_{j-1} / sigma_j.
+
+    Where sigma_j is 0 and j > k, fewer than j others have a weight, and u_j is infinite.  Where it is 0 and j <= k, u_j
+    is 0: sigma_j is too small for float64, and sigma_{j-1} is smaller; or fewer than k others are left, and none is
+    needed.
+    """
     zero = full(0.0, load(m.p, 0, ROWS))
     for j in range(1, degree + 1):
         upper, lower = load(m.below, j * ROWS, ROWS), load(m.below, (j - 1) * ROWS, ROWS)

@@ -58,6 +58,7 @@ def test_command(tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16", "float16", "float64"):
         assert dtype in sections
     assert "times F.cross_entropy" in timed
+    assert ", since triton needs " in sections
     assert (
         "taylor: the paper's approximation, its gradient may be off by 3e-03 at k = 1" in sections
     )

@@ -49,7 +49,7 @@ def rows(device: torch.device) -> Iterator[Row]:
             backend, obstacles = "?", list[str]()
         else:
             backend, obstacles = loss.backend(device)
-        why = [f"{backend}: {obstacle}" for obstacle in obstacles]
+        why = [f"{backend}, since {obstacle}" for obstacle in obstacles]
         yield Row(_LINE.format(str(loss), backend, *cells), failures, why)
 
 

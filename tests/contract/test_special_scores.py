@@ -173,6 +173,18 @@ def test_nan_and_infinity_spoil_their_row_only(loss, dtype, bad, column):
     assert loss(scores, labels).isnan()
 
 
+@each([Loss("smooth_svm", k=k) for k in (50, 51, 128, 129, 257)])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("column", [4, 0])
+def test_nan_and_infinity_spoil_their_row_at_any_k(loss, bad, column):
+    scores, labels = random_scores(3, 300), torch.full((3,), 4)
+    scores[1, column] = bad
+    found, gradient = loss.with_gradient(scores, labels, reduction="none")
+    assert found.isnan().tolist() == [False, True, False]
+    assert gradient.isnan().all(1).tolist() == [False, True, False]
+    assert gradient[::2].isfinite().all()
+
+
 @each(variants(5))
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("column", [0, 2, 9])

@@ -13,14 +13,14 @@ import math
 import torch
 from torch import Tensor
 
-from triton_topk.eager.rows import Rows
+from triton_topk.eager.rows import Rows, infinite_as_nan
 from triton_topk.losses import SmoothSVM
 
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     k, tau, order = loss.k, loss.tau, loss.order
     others, n, label, s_y, margin, scale, out = rows
-    others = others.double()
+    others = infinite_as_nan(others.double())
     margin = margin + loss.margin
     rate = 1 / (k * tau)
     top = others.topk(k, dim=1).values

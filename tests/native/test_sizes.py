@@ -113,6 +113,20 @@ def test_both_ends_of_tau(tau: float) -> None:
     compare(Loss("smooth_svm", k=5, tau=tau, margin=100.0), scores, labels, 5)
 
 
+@pytest.mark.parametrize("tau", [1e-37, 1e-33, 1e-30, 1.0])
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("name", ["smooth_svm", "hard_svm", "smooth_svm_lq"])
+def test_scores_that_are_no_normal_numbers(name: str, k: int, tau: float) -> None:
+    scores, labels = random_scores(11, 50) * 3e-39, random_labels(11, n=50)
+    scores[0] = -1e-40
+    scores[1] = 1e-40
+    scores[2, ::2] = -1e-40
+    scores[3, ::2] = 1e-40
+    scores[4, k:] = 0
+    of_tau = {} if name == "hard_svm" else {"tau": tau}
+    compare(Loss(name, k=k, margin=0.0 if k == 1 else tau, **of_tau), scores, labels, k)
+
+
 @pytest.mark.parametrize("spread", [1e-30, 1e-10, 1e10, 1e30])
 @pytest.mark.parametrize(("name", "options"), LOSSES)
 def test_spreads(name: str, options: dict[str, float], spread: float) -> None:

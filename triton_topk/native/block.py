@@ -11,7 +11,7 @@ from triton_topk.native.losses import hard_loss, loss_of_z
 from triton_topk.native.select import select
 from triton_topk.native.terms import HARD, LQ
 from triton_topk.native.top import multiply_factors, ratios
-from triton_topk.native.vectors import full, load, store, where
+from triton_topk.native.vectors import convert, full, load, store, where
 from triton_topk.native.weights import rest_polynomial
 
 
@@ -88,14 +88,15 @@ def choose_pivot(m, k, t):
 
     In a row with fewer than k others none is in Top, and p = the largest, or 0.
     """
-    p, v0 = load(m.top, (k - 1) * ROWS, ROWS), load(m.top, 0, ROWS)
-    masked, low = full(-np.inf, p), p
+    v_k, v0 = load(m.top, (k - 1) * ROWS, ROWS), load(m.top, 0, ROWS)
+    masked, low = full(-np.inf, v_k), v_k
     for j in range(k, t):
         v = load(m.top, j * ROWS, ROWS)
         low = where(v > masked, v, low)
-    few = p == masked
-    store(m.low, 0, where(few, full(np.inf, p), low))
-    store(m.p, 0, where(few, where(v0 == masked, full(0.0, p), v0), p))
+    few = v_k == masked
+    store(m.low, 0, where(few, full(np.inf, low), low))
+    p = convert(where(few, where(v0 == masked, full(0.0, v0), v0), v_k), m.p)
+    store(m.p, 0, p)
     store(m.surplus, 0, full(0.0, p))
 
 
@@ -105,7 +106,7 @@ def subtract_top(m, t):
     surplus, low = load(m.surplus, 0, ROWS), load(m.low, 0, ROWS)
     for j in range(t):
         equal = load(m.top, j * ROWS, ROWS) == low
-        surplus = where(equal, surplus - full(1.0, low), surplus)
+        surplus = where(equal, surplus - full(1.0, surplus), surplus)
     store(m.surplus, 0, surplus)
 
 

@@ -15,6 +15,8 @@ class Memory(NamedTuple):
     other: int  # (steps, LANES): weights and gradient of the first of two terms
     lists: int  # (t, LANES): the largest scores of the lanes
     spare: int  # (t, ROWS)
+    top: int  # (t, ROWS): the largest scores, in order
+    low: int  # (ROWS,): the least of Top; inf where fewer than k others are left
     lanes: int  # (degree + 1, LANES): polynomials of the lanes; coefficients of the gradient
     # of float64, of rows
     wide: int  # (degree + 1, LANES): polynomials of the lanes; that of the surplus
@@ -23,12 +25,10 @@ class Memory(NamedTuple):
     above: int  # (degree + 1, ROWS): the factors of Top before i
     u: int  # (degree + 1, ROWS): u_j = sigma_{j-1} / sigma_j
     c: int  # (degree + 1, ROWS): coefficients of the gradient of the rest
-    top: int  # (t, ROWS): the largest scores, in order
     a: int  # (t, ROWS): factors a_i + b_i y
     b: int  # (t, ROWS)
     g: int  # (t, ROWS): gradient of Top
     p: int  # (ROWS,): pivot
-    low: int  # (ROWS,): the least of Top; inf where fewer than k others are left
     surplus: int  # (ROWS,): others equal to it that are not in Top
     s_y: int  # (ROWS,): score of the label
     margin: int  # (ROWS,), beside the loss's
@@ -65,6 +65,8 @@ def lay_out(at, real, n, slots, terms):
     other, at = _take(at, size if len(terms) > 1 else 0, real)
     lists, at = _take(at, t * LANES, real)
     spare, at = _take(at, t * ROWS, real)
+    top, at = _take(at, t * ROWS, real)
+    low, at = _take(at, ROWS, real)
     lanes, at = _take(at, width * LANES, real)
     wide, at = _take(at, width * LANES, 0.0)
     r, at = _take(at, width * LANES, 0.0)
@@ -72,12 +74,10 @@ def lay_out(at, real, n, slots, terms):
     above, at = _take(at, width * ROWS, 0.0)
     u, at = _take(at, width * ROWS, 0.0)
     c, at = _take(at, width * ROWS, 0.0)
-    top, at = _take(at, t * ROWS, 0.0)
     a, at = _take(at, t * ROWS, 0.0)
     b, at = _take(at, t * ROWS, 0.0)
     g, at = _take(at, t * ROWS, 0.0)
     p, at = _take(at, ROWS, 0.0)
-    low, at = _take(at, ROWS, 0.0)
     surplus, at = _take(at, ROWS, 0.0)
     s_y, at = _take(at, ROWS, 0.0)
     margin, at = _take(at, ROWS, 0.0)
@@ -90,6 +90,6 @@ def lay_out(at, real, n, slots, terms):
     places, at = _take(at, size, 0)
     members, at = _take(at, size, 0)
     return Memory(
-        x, other, lists, spare, lanes, wide, r, below, above, u, c, top, a, b, g, p, low, surplus,
+        x, other, lists, spare, top, low, lanes, wide, r, below, above, u, c, a, b, g, p, surplus,
         s_y, margin, factor, scale, loss, slope, row, label, places, members, at,
     )  # fmt: skip

@@ -5,7 +5,7 @@ import numpy as np
 from triton_topk.native.arithmetic import largest, smallest, some
 from triton_topk.native.compile import jit
 from triton_topk.native.lanes import LANES, ROWS, by_slot, of_rows
-from triton_topk.native.vectors import convert, full, load, store
+from triton_topk.native.vectors import full, load, store
 
 
 @jit
@@ -57,7 +57,7 @@ def merge_lanes(lists, length, slots, t, spare, top):
         length = total
     nothing = full(-np.inf, load(top, 0, ROWS))
     for j in range(t):
-        store(top, j * ROWS, convert(load(lists, j * LANES, ROWS), top) if j < length else nothing)
+        store(top, j * ROWS, load(lists, j * LANES, ROWS) if j < length else nothing)
 
 
 @jit

@@ -42,6 +42,8 @@ TERM = np.dtype(
 # Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits; and lists of the k largest
 # scores, into which a score is inserted in k steps, take longer than PyTorch's selection.
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
+# Of larger rates a difference of scores that is no normal number counts, and smaller ones are none.
+_RATES_FLOAT32 = 1.2e-38, 1e30
 _LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024
 _LOG2_E = math.log2(math.e)
@@ -50,7 +52,8 @@ _LOG2_E = math.log2(math.e)
 def real_of(loss: Loss, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type of the arithmetic on scores of a type: a wider one where that has not the range."""
     k, tau = getattr(loss, "k", 1), getattr(loss, "tau", 1.0)
-    in_range = k <= _MAX_K[FLOAT32] and 1 / (k * tau) > np.finfo(np.float32).smallest_normal
+    least, largest = _RATES_FLOAT32
+    in_range = k <= _MAX_K[FLOAT32] and least < 1 / (k * tau) < largest
     return dtype if in_range else FLOAT64
 
 

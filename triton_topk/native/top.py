@@ -6,7 +6,7 @@ from triton_topk.native.arithmetic import exp2, largest, smallest, some
 from triton_topk.native.compile import inline, jit
 from triton_topk.native.lanes import LANES, ROWS
 from triton_topk.native.polynomial import multiply, power
-from triton_topk.native.vectors import full, load, store, where
+from triton_topk.native.vectors import convert, full, load, store, where
 
 _LARGEST_EXPONENT = 1000.0
 
@@ -18,7 +18,8 @@ def multiply_factors(m, t, rate, degree):
     a_i = 2^-max(d_i, 0), b_i = 2^min(d_i, 0), d_i = (v_i - p) rate.  Of several scores equal to the least of Top, those
     that are not in Top join the rest.
     """
-    p, low, more = load(m.p, 0, ROWS), load(m.low, 0, ROWS), load(m.surplus, 0, ROWS)
+    p, low = load(m.p, 0, ROWS), convert(load(m.low, 0, ROWS), m.p)
+    more = load(m.surplus, 0, ROWS)
     zero, one, rates = full(0.0, p), full(1.0, p), full(rate, p)
     if some(more > zero):
         power(m.wide, exp2(smallest((low - p) * rates, zero)), more, degree)
@@ -28,7 +29,7 @@ def multiply_factors(m, t, rate, degree):
     for j in range(1, width):
         store(m.below, (t * width + j) * ROWS, load(m.r, j * LANES, ROWS))
     for i in range(t - 1, -1, -1):
-        d = (load(m.top, i * ROWS, ROWS) - p) * rates
+        d = (convert(load(m.top, i * ROWS, ROWS), m.p) - p) * rates
         a, b = exp2(zero - largest(d, zero)), exp2(smallest(d, zero))
         store(m.a, i * ROWS, a)
         store(m.b, i * ROWS, b)
@@ -94,7 +95,7 @@ def taylor(m, t, k, order, rate, threshold):
     p, u_k = load(m.p, 0, ROWS), load(m.u, k * ROWS, ROWS)
     zero, one = full(0.0, p), full(1.0, p)
     for i in range(t):
-        d = (load(m.top, i * ROWS, ROWS) - p) * full(rate, p)
+        d = (convert(load(m.top, i * ROWS, ROWS), m.p) - p) * full(rate, p)
         e = exp2(smallest(d, full(_LARGEST_EXPONENT, p)))
         P_below, P = zero, zero
         for j in range(1, k + 1):

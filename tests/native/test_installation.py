@@ -105,6 +105,12 @@ def test_a_thread_that_outlives_the_main_one() -> None:
     assert finish(start(AFTER_THE_MAIN_THREAD)).endswith("done\n")
 
 
+def test_float16_where_numba_is_to_compile_for_any_processor(tmp_path: Path) -> None:
+    """The compiler ends the process where it calls a function that it does not find."""
+    script = "scores = scores.detach().half().requires_grad_()\nstep()"
+    finish(start(script, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path)))
+
+
 def test_no_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_folder(*_: object) -> None:
         raise OSError

@@ -60,5 +60,8 @@ def _obstacle_to_dtype(dtype: torch.dtype) -> str | None:
     if dtype != torch.float16 or platform.machine().lower() in ("aarch64", "arm64"):
         return None
     # else the compiler would call a function that it does not find, and end the process
-    features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
-    return None if features.get("f16c") else "needs a processor that converts float16"
+    target = importlib.import_module("numba.core.registry").cpu_target.target_context
+    _, _, features = target.codegen().magic_tuple()
+    if "+f16c" in features.split(","):
+        return None
+    return "needs a processor that converts float16, and numba to compile for it"

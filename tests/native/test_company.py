@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -12,6 +17,7 @@ from losses import Loss, exactly_equal, random_labels, random_scores
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from triton_topk import ops
 from triton_topk.native import launch
 
 LOSS = Loss("smooth_svm", k=5, backend="native")
@@ -114,20 +120,61 @@ def test_the_mode_of_the_caller_changes_nothing_in_any_thread() -> None:
 
 
 def test_an_error_waits_for_the_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They write to tensors that the error sets free."""
-    ended = []
+    """They read tensors that the caller may change."""
+    begun, ended = threading.Event(), threading.Event()
 
-    def rows(*arguments: object) -> None:
-        if arguments[6] == 0:
+    def rows(*_: object) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(100)
             raise KeyboardInterrupt
-        torch.randn(500, 500) @ torch.randn(500, 500)
-        ended.append(arguments[6])
+        begun.set()
+        time.sleep(0.1)
+        ended.set()
+        return True
 
-    torch.set_num_threads(3)
+    torch.set_num_threads(2)
     monkeypatch.setattr(launch, "compute", rows)
     with pytest.raises(KeyboardInterrupt):
         step(0)
-    assert len(ended) == 2
+    assert ended.is_set()
+
+
+def test_a_thread_that_an_interrupt_leaves_behind_keeps_the_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C may end the wait for it, too, while it writes to them."""
+    begun, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
+    alive = []
+
+    def rows(*_: object) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(100)
+            raise KeyboardInterrupt
+        begun.set()
+        assert interrupted.wait(100)
+        alive.append(gradients[0]() is not None)
+        ended.set()
+        return True
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def new_gradient(loss: object, scores: Tensor) -> Tensor:
+        gradient = torch.empty_like(scores)
+        gradients.append(weakref.ref(gradient))
+        return gradient
+
+    gradients: list[weakref.ref[Tensor]] = []
+    torch.set_num_threads(2)
+    monkeypatch.setattr(launch, "compute", rows)
+    monkeypatch.setattr(launch, "wait", interrupt)
+    monkeypatch.setattr(ops, "_new_gradient", new_gradient)
+    with contextlib.suppress(KeyboardInterrupt):
+        step(0)
+    gc.collect()
+    interrupted.set()
+    assert ended.wait(100)
+    assert alive == [True]
 
 
 def test_threads_are_kept_for_batches_of_other_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

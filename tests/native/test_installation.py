@@ -69,6 +69,20 @@ def later():
 
 threading.Thread(target=later).start()
 """
+A_POOL_THAT_OUTLIVES_THE_SCRIPT = """
+from concurrent.futures import ThreadPoolExecutor
+
+def later():
+    ended.wait()
+    step(backend="native")
+    print("done")
+
+step()
+ended = threading.Event()
+threading._register_atexit(ended.set)
+pool = ThreadPoolExecutor()
+pool.submit(later)
+"""
 
 
 def start(script: str, **environment: str) -> subprocess.Popen[str]:
@@ -103,6 +117,10 @@ def test_with_a_numba_that_does_not_compile_the_losses_are_eager() -> None:
 
 def test_a_thread_that_outlives_the_main_one() -> None:
     assert finish(start(AFTER_THE_MAIN_THREAD)).endswith("done\n")
+
+
+def test_a_thread_of_a_pool_that_the_interpreter_waits_for_at_its_end() -> None:
+    assert finish(start(A_POOL_THAT_OUTLIVES_THE_SCRIPT)).endswith("done\n")
 
 
 def test_float16_where_numba_is_to_compile_for_any_processor(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
-from threading import main_thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,26 +101,34 @@ def run(
     weight, margins = _in_float64(batch.weight), _in_float64(batch.margins)
     upstream = _in_float64(upstream)
     normalizer = 1.0 if batch.normalizer is None else float(batch.normalizer)
-    tensors = (
-        scores.data_ptr(),
-        *scores.stride(),
-        n,
-        labels.data_ptr(),
-        *labels.stride(),
-        loss.ignore_index,
-        *(_ONES if weight is None else _located(weight)),
-        normalizer * batch.divisor,
-        *(_ZEROS if margins is None else _located(margins)),
-        *(_ONES if upstream is None else _located(upstream)),
-        0 if losses is None else losses.data_ptr(),
-        0 if hits is None else hits.data_ptr(),
-        loss.hits or 0,
-        0 if gradient is None else gradient.data_ptr(),
-    )
+    divisor = normalizer * batch.divisor
 
     def compute_rows(first: int, last: int) -> None:
-        memory = np.empty(bytes_, np.uint8)
-        compute(storage, real, result, memory, terms, slots, first, last, *tensors)
+        # the addresses are of tensors of this function, which live as long as it, whatever becomes of the call
+        compute(
+            storage,
+            real,
+            result,
+            np.empty(bytes_, np.uint8),
+            terms,
+            slots,
+            first,
+            last,
+            scores.data_ptr(),
+            *scores.stride(),
+            n,
+            labels.data_ptr(),
+            *labels.stride(),
+            loss.ignore_index,
+            *(_ONES if weight is None else _located(weight)),
+            divisor,
+            *(_ZEROS if margins is None else _located(margins)),
+            *(_ONES if upstream is None else _located(upstream)),
+            0 if losses is None else losses.data_ptr(),
+            0 if hits is None else hits.data_ptr(),
+            loss.hits or 0,
+            0 if gradient is None else gradient.data_ptr(),
+        )
 
     _share(compute_rows, n_rows, n_rows * n // _SCORES_OF_A_THREAD, LANES // slots)
 
@@ -128,22 +136,29 @@ def run(
 def _share(compute_rows: Callable[[int, int], None], n_rows: int, threads: int, unit: int) -> None:
     """Compute the rows, a multiple of a unit by each of at most so many threads, of which this one is the first."""
     threads = min(torch.get_num_threads(), threads)
-    # at its end the interpreter starts no thread
-    if threads <= 1 or not main_thread().is_alive():
+    if threads <= 1:
         compute_rows(0, n_rows)
         return
     share = -(-n_rows // (threads * unit)) * unit
+    shares = iter(range(0, n_rows, share))
+
+    def compute_shares() -> None:
+        """Compute one share after the other that no thread has taken."""
+        for first in shares:
+            compute_rows(first, min(first + share, n_rows))
+
     helpers = _helpers(os.getpid(), torch.get_num_threads())
-    others = [
-        helpers.submit(compute_rows, first, min(first + share, n_rows))
-        for first in range(share, n_rows, share)
-    ]
+    others: list[Future[None]] = []
+    # no thread is started at the interpreter's end, or where there are too many
+    with suppress(RuntimeError):
+        others.extend(helpers.submit(compute_shares) for _ in range(share, n_rows, share))
     try:
-        compute_rows(0, min(share, n_rows))
+        compute_shares()
     finally:
-        # they write to tensors that an error would free
-        wait(others)
-    for other in others:
+        # they read what the caller may change after an error
+        running = [other for other in others if not other.cancel()]
+        wait(running)
+    for other in running:
         other.result()
 
 

@@ -177,6 +177,20 @@ def test_a_thread_that_an_interrupt_leaves_behind_keeps_the_tensors(
     assert alive == [True]
 
 
+@pytest.mark.parametrize("shape", [(7, 50), SHAPE])
+def test_labels_that_no_call_sees_change_are_an_error_and_not_a_place_in_memory(
+    shape: tuple[int, int],
+) -> None:
+    """PyTorch does not know what NumPy writes."""
+    scores, labels = random_scores(*shape).requires_grad_(), random_labels(shape[0], n=shape[1])
+    torch.set_num_threads(2)
+    losses = LOSS(scores, labels, reduction="none")
+    for wrong in (shape[1], -1, 10**12):
+        labels.numpy()[5] = wrong
+        with pytest.raises(IndexError, match=r"^labels must be in \[0, "):
+            torch.autograd.grad(losses.sum(), scores, retain_graph=True)
+
+
 def test_threads_are_kept_for_batches_of_other_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 

@@ -50,6 +50,7 @@ def compute(
 
     storage, real, result: numbers of the types of the scores, of the arithmetic, of the losses.
     memory: an array of `size_of` bytes.  terms: see terms.py.  slots: see lanes.py.
+    Return whether the labels are classes or ignored; rows of others are left out.
     """
     batch = Batch(
         pointer_to(scores, storage), row_stride, stride, n,
@@ -62,10 +63,11 @@ def compute(
         pointer_to(gradient, storage), gradient != 0,
     )  # fmt: skip
     mode = flush_denormals()
-    compute_rows(
+    right = compute_rows(
         batch, lay_out(memory.ctypes.data, real, n, slots, terms), terms, slots, first, last
     )
     restore(mode)
+    return right
 
 
 @entry
@@ -76,18 +78,21 @@ def size_of(real, n, slots, terms):
 
 @jit
 def compute_rows(batch, m, terms, slots, first, last):
-    """Gather the rows that count into blocks, and compute those."""
-    rows = 0
+    """Gather the rows that count into blocks, and compute those; return whether all labels are classes or ignored."""
+    rows, right = 0, True
     for row in range(first, last):
         label = batch.labels[row * batch.label_stride]
         if label == batch.ignore_index:
             ignore(batch, row)
+        elif not 0 <= label < batch.n:
+            right = False
         else:
             m.row[rows], m.label[rows] = row, label
             rows += 1
         if rows == LANES // slots or (rows > 0 and row == last - 1):
             compute_block(batch, m, terms, slots, rows)
             rows = 0
+    return right
 
 
 @jit

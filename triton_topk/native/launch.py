@@ -105,7 +105,7 @@ def run(
 
     def compute_rows(first: int, last: int) -> None:
         # the addresses are of tensors of this function, which live as long as it, whatever becomes of the call
-        compute(
+        right = compute(
             storage,
             real,
             result,
@@ -129,6 +129,11 @@ def run(
             loss.hits or 0,
             0 if gradient is None else gradient.data_ptr(),
         )
+        if not right:
+            raise IndexError(
+                f"labels must be in [0, {n}) or ignore_index={loss.ignore_index}, and no more are: "
+                "what shares their memory has changed them"
+            )
 
     _share(compute_rows, n_rows, n_rows * n // _SCORES_OF_A_THREAD, LANES // slots)
 

@@ -19,8 +19,9 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from torch.nn import Parameter
 
+from triton_topk import arguments
 from triton_topk.backends import choose, scale_
-from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype
+from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype, check_tensors
 from triton_topk.losses import LOSSES, Loss
 
 _BATCH = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
@@ -173,8 +174,26 @@ def _as_operator(
 
 
 def _of_tensors(function: Callable[..., Any], loss: Loss, *tensors: Any) -> Any:
-    """Call a function of a batch with its tensors."""
-    return function(loss, Batch(*tensors[:N_TENSORS]), *tensors[N_TENSORS:])
+    """Call a function of a batch with its tensors, which a trace gives without having looked at their shapes."""
+    batch, upstream = Batch(*tensors[:N_TENSORS]), tensors[N_TENSORS:]
+    _check(loss, batch, *upstream)
+    return function(loss, batch, *upstream)
+
+
+def _check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
+    """Raise an error where what is read of a tensor would not be in it."""
+    scores, labels, weight, margins, normalizer = batch.tensors
+    n_classes = check_tensors(scores, labels, weight, normalizer=normalizer)
+    if "k" in loss.parameters():
+        arguments.k(loss.k, n_classes)  # type: ignore[attr-defined]
+    rows = scores.shape[:1]
+    for name, tensor, shape in (
+        ("labels", labels, rows),
+        ("margins", margins, scores.shape),
+        ("upstream", upstream, rows),
+    ):
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
 def _register(library: torch.library.Library, loss: type[Loss]) -> None:

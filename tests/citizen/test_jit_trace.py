@@ -41,3 +41,13 @@ def test_saved_and_loaded_with_hits(loss: Loss) -> None:
         expected, expected_hits = model(*batch(7))
     exactly_equal(found, expected)
     exactly_equal(tuple(hits), tuple(expected_hits))
+
+
+@every_loss
+def test_batches_that_the_model_would_refuse(loss: Loss) -> None:
+    scores, labels = torch.randn(4, 11), torch.arange(4)
+    module = loss.module(weight=torch.ones(11))
+    traced = torch.jit.trace(module, (scores, labels))
+    for wrong in ((scores, labels[:3]), (torch.randn(4, 3), labels % 3)):
+        with pytest.raises((RuntimeError, ValueError), match=r"labels must|weight must"):
+            traced(*wrong)

@@ -43,7 +43,7 @@ def operator_inputs() -> Iterator[tuple[str, Tensor, Tensor, Tensor | None, Loss
 
 
 INPUTS = list(operator_inputs())
-MARGINS = torch.linspace(0.1, 1, 11).expand(5, 11)
+MARGINS = torch.linspace(0.1, 1, 11)
 IDS = [inputs[0] for inputs in INPUTS]
 
 
@@ -57,7 +57,8 @@ def test_loss(inputs, normalized, requires_grad):
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, name)
     torch.library.opcheck(
-        operator.default, (scores, labels, weight, MARGINS, normalizer, *loss.values)
+        operator.default,
+        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, *loss.values),
     )
 
 
@@ -71,7 +72,8 @@ def test_loss_with_gradient(inputs, normalized, requires_grad):
     normalizer = torch.tensor(3.0) if normalized else None
     operator = getattr(operators, f"{name}_with_gradient")
     torch.library.opcheck(
-        operator.default, (scores, labels, weight, MARGINS, normalizer, *loss.values)
+        operator.default,
+        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, *loss.values),
     )
 
 
@@ -86,8 +88,33 @@ def test_gradient(inputs, normalized, expanded):
     upstream = torch.tensor(2.0).expand(n_rows) if expanded else random_scores(n_rows)
     operator = getattr(operators, f"{name}_gradient")
     torch.library.opcheck(
-        operator.default, (scores, labels, weight, MARGINS, normalizer, upstream, *loss.values)
+        operator.default,
+        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, upstream, *loss.values),
     )
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        ("labels", {"labels": torch.arange(4)}),
+        ("labels", {"scores": random_scores(5, 11, 2), "labels": torch.zeros(5, 2).long()}),
+        ("weight", {"weight": torch.ones(3)}),
+        ("margins", {"margins": torch.ones(2, 11)}),
+        ("upstream", {"upstream": torch.ones(3)}),
+        ("k", {"scores": random_scores(5, 3), "labels": torch.zeros(5).long()}),
+    ],
+)
+def test_arguments_that_do_not_go_together(argument: str, wrong: dict[str, Tensor]) -> None:
+    names = "scores", "labels", "weight", "margins", "normalizer", "upstream"
+    tensors = {"scores": random_scores(5, 11), "labels": torch.arange(5)} | wrong
+    given = [tensors.get(name) for name in names]
+    loss = SmoothSVM(3, 1.0, 1.0)
+    given[-1] = tensors.get("upstream", torch.ones(5))
+    with pytest.raises(ValueError, match=f"^{argument} must"):
+        operators.smooth_svm_gradient(*given, *loss.values)
+    if argument != "upstream":
+        with pytest.raises(ValueError, match=f"^{argument} must"):
+            operators.smooth_svm(*given[:-1], *loss.values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -131,8 +131,8 @@ def run(
         )
         if not right:
             raise IndexError(
-                f"labels must be in [0, {n}) or ignore_index={loss.ignore_index}, and no more are: "
-                "what shares their memory has changed them"
+                f"labels must be in [0, {n}) or ignore_index={loss.ignore_index}, "
+                "but something has changed their memory since they were checked"
             )
 
     _share(compute_rows, n_rows, n_rows * n // _SCORES_OF_A_THREAD, LANES // slots)

@@ -124,6 +124,12 @@ class SmoothSVM(Loss):
     margin: float  # of every row, beside what a tensor of margins has for it
     order: int | None = None  # p of the Taylor-type gradient; None: the exact gradient
 
+    @property
+    def top_size(self) -> int:
+        """Return how many of the largest scores are treated one by one on a CPU, so that the rest amplifies the
+        rounding of its gradient polynomial little; see docs/algorithm.md."""
+        return self.k + min(max(0, self.k - 5), max(10, self.k // 2))
+
     @staticmethod
     @_remembered
     def checked(

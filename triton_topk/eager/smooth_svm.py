@@ -54,7 +54,7 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     if k > _MAX_K or math.comb(n, min(degree, n // 2)) > _LIMIT:
         return large_k.compute(rows, loss)
     rate = 1 / (k * tau)
-    top, where = _largest(others, _top_size(k, n))
+    top, where = _largest(others, n if n <= _SHORT else min(n - 1, loss.top_size))
     v = infinite_as_nan(top.t().to(torch.float64, memory_format=torch.contiguous_format))
     p = v[k - 1]
     pivot = p.clamp(min=torch.finfo(others.dtype).min)
@@ -90,12 +90,6 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
         out.scatter_(1, where, (G * g).to(out.dtype).t())
         out.scatter_(1, label, g.neg_().to(out.dtype).unsqueeze(1))
     return F.softplus(z, threshold=40).mul_(tau)
-
-
-def _top_size(k: int, n: int) -> int:
-    """Return how many of the largest scores are treated one by one, so that the rest amplifies the rounding of
-    its gradient polynomial little; see docs/algorithm.md."""
-    return n if n <= _SHORT else min(n - 1, k + min(max(0, k - 5), max(10, k // 2)))
 
 
 def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from triton_topk.native.mode import flush_denormals, restore
 from triton_topk.native.vectors import pointer_to
 
 
-class Batch(NamedTuple):
+class Pointers(NamedTuple):
     """The tensors of a call are pointers, with their strides; n is the number of classes."""
 
     scores: int
@@ -52,7 +52,7 @@ def compute(
     memory: an array of `size_of` bytes.  terms: see terms.py.  slots: see lanes.py.
     Return whether the labels are classes or ignored; rows of others are left out.
     """
-    batch = Batch(
+    batch = Pointers(
         pointer_to(scores, storage), row_stride, stride, n,
         pointer_to(labels, 0), label_stride, ignore_index,
         pointer_to(weight, 0.0), weight_stride, normalizer,

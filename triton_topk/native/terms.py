@@ -106,7 +106,7 @@ def _of_hard_svm(loss: HardSVM, n: int, real: np.dtype[Any]) -> dict[str, float]
 
 def _of_smooth_svm(loss: SmoothSVM, n: int, real: np.dtype[Any]) -> dict[str, float]:
     k, order = loss.k, loss.order or 0
-    numbers = {"kind": SMOOTH, "k": k, "t": top_size(k, n - 1), "margin": loss.margin}
+    numbers = {"kind": SMOOTH, "k": k, "t": min(n - 1, loss.top_size), "margin": loss.margin}
     numbers |= {"degree": k + max(order - 1, 0), "rate": _LOG2_E / (k * loss.tau)}
     numbers |= {"tau": loss.tau, "order": order}
     return numbers | {"threshold": np.finfo(real).eps ** (-1 / (k + order))}
@@ -124,9 +124,3 @@ def _segment(degree: int, log_range: float) -> int:
     while steps < _MAX_SEGMENT and _log_coefficient(steps + 4, degree) < log_range:
         steps += 4
     return steps
-
-
-def top_size(k: int, others: int) -> int:
-    """Return how many of the largest scores are treated one by one, so that the rest amplifies the rounding of
-    its gradient polynomial little; see docs/algorithm.md."""
-    return min(others, k + min(max(0, k - 5), max(10, k // 2)))

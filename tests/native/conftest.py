@@ -9,4 +9,4 @@ from triton_topk.native import launch
 
 @pytest.fixture(autouse=True)
 def short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_SCORES_OF_A_THREAD", 32768)
+    monkeypatch.setattr(launch, "_WORK_OF_A_THREAD", 300_000)

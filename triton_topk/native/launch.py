@@ -31,7 +31,8 @@ _STORAGE: dict[torch.dtype, Any] = {
     torch.float16: np.int16,
     torch.float64: np.float64,
 }
-_SCORES_OF_A_THREAD = 150_000  # with fewer, waking a thread costs more than it saves
+# It is that of scores times 8 + t.  With less, a thread that PyTorch's own threads let wait costs more than it saves.
+_WORK_OF_A_THREAD = 6_000_000
 _ONE, _ZERO = np.ones(1), np.zeros(1)
 _ONES, _ZEROS = (_ONE.ctypes.data, 0), (_ZERO.ctypes.data, 0, 0)  # addresses and strides
 
@@ -66,6 +67,7 @@ class _Plan(NamedTuple):
     terms: npt.NDArray[np.void]
     slots: int
     memory: int  # bytes
+    work: int  # of a score
 
 
 def _longest_short_row(t: int) -> int:
@@ -78,9 +80,10 @@ def _plan(loss: Loss, n: int, dtype: torch.dtype) -> _Plan:
     result = FLOAT64 if dtype == torch.float64 else FLOAT32
     real = real_of(loss, result)
     terms = terms_of(loss, n, real)
-    slots = SHORT if n <= _longest_short_row(int(terms["t"].max())) else LONG
+    t = int(terms["t"].max())
+    slots = SHORT if n <= _longest_short_row(t) else LONG
     memory = size_of(real.type(0), n, slots, terms)
-    return _Plan(_STORAGE[dtype](0), real.type(0), result.type(0), terms, slots, memory)
+    return _Plan(_STORAGE[dtype](0), real.type(0), result.type(0), terms, slots, memory, 8 + t)
 
 
 def run(
@@ -96,7 +99,7 @@ def run(
     n_rows, n = scores.shape
     if n_rows == 0:
         return
-    storage, real, result, terms, slots, bytes_ = _plan(loss, n, scores.dtype)
+    storage, real, result, terms, slots, bytes_, work = _plan(loss, n, scores.dtype)
     labels = class_indices(batch.labels, loss.ignore_index)
     weight, margins = _in_float64(batch.weight), _in_float64(batch.margins)
     upstream = _in_float64(upstream)
@@ -135,7 +138,8 @@ def run(
                 "but something has changed their memory since they were checked"
             )
 
-    _share(compute_rows, n_rows, n_rows * n // _SCORES_OF_A_THREAD, LANES // slots)
+    threads = n_rows * n * work // _WORK_OF_A_THREAD
+    _share(compute_rows, n_rows, threads, LANES // slots)
 
 
 def _share(compute_rows: Callable[[int, int], None], n_rows: int, threads: int, unit: int) -> None:

@@ -81,7 +81,7 @@ def chosen_backend(
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the package allocates without a value holds NaN, so that nothing left unwritten passes."""
+    """Memory that the package allocates without a value holds NaN, so that nothing left unwritten passes."""
 
     def poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def allocate_nan(*args: Any, **kwargs: Any) -> Tensor:

@@ -38,7 +38,7 @@ def test_float64(k: int, n: int) -> None:
 
 @pytest.mark.parametrize(("k", "n"), [(128, 200), (256, 400)])
 def test_float64_k_in_the_hundreds(k: int, n: int) -> None:
-    """Of about 3 k / 2 scores that are nearly equal none may be left to the polynomial of the rest."""
+    """No score may be left to the polynomial of the rest where about 3 k / 2 scores are nearly equal."""
     for e in errors(islice(cases(k, n), 0, None, 7), torch.float64):
         assert e.loss <= 1e-12, e
         assert e.gradient <= 1e-12, e

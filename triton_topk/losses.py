@@ -127,7 +127,8 @@ class SmoothSVM(Loss):
     @property
     def top_size(self) -> int:
         """Return how many of the largest scores are treated one by one on a CPU, so that the rest amplifies the
-        rounding of its gradient polynomial little; see docs/algorithm.md."""
+        rounding of its gradient polynomial little, and for k > 50, where that would be too much, not at all; see
+        docs/algorithm.md."""
         if self.k > 50:
             return 2 * self.k
         return self.k + min(max(0, self.k - 5), max(10, self.k // 2))

@@ -1,4 +1,4 @@
-"""Of a small batch what counts is the number of PyTorch operations that the eager backend takes."""
+"""The number of PyTorch operations decides how long the eager backend takes for a small batch."""
 
 from __future__ import annotations
 

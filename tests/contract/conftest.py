@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def every_backend(chosen_backend: None) -> None:
-    """What is on the CPU is for each of its backends in turn."""
+    """Each test runs on each backend of the CPU in turn."""

@@ -48,7 +48,7 @@ class Steps(Dataset[list[Tensor]]):
 
 
 def in_numpy(results: list[Tensor]) -> list[object]:
-    """What is sent to another process without sharing memory."""
+    """NumPy arrays go to another process without sharing memory."""
     return [x.numpy() for x in results]
 
 

@@ -72,7 +72,7 @@ def compare(loss: Loss, scores: Tensor, labels: Tensor, k: int) -> None:
     torch.testing.assert_close(losses.double(), true_losses, rtol=bound + of_z, atol=1e-37)
     largest = true_gradient.abs().amax(1, keepdim=True)
     wrong = (gradient.double() - true_gradient).abs()
-    limit = gradient_bound(k, scores.shape[1]) if narrow else 1e-11
+    limit = gradient_bound(k, scores.shape[1]) if narrow else 1e-12
     assert (wrong <= (limit + of_z) * largest + 1e-37).all(), (wrong / largest).max()
 
 

@@ -42,7 +42,7 @@ TERM = np.dtype(
 # Beyond, coefficients of the gradient are out of range, and in float32 lose too many digits; and lists of the k largest
 # scores, into which a score is inserted in k steps, take longer than PyTorch's selection.
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
-# Of larger rates a difference of scores that is no normal number counts, and smaller ones are none.
+# With a larger rate differences of scores below the normal numbers count; a smaller rate is below them itself.
 _RATES_FLOAT32 = 1.2e-38, 1e30
 _LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024

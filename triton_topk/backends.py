@@ -45,6 +45,10 @@ class Backend(Protocol):
         """Return the function that computes losses."""
 
     @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        """Return the function that fills the summary of a batch with that of its scores."""
+
+    @property
     def scale_(self) -> Callable[[Tensor, Tensor], None]:
         """Return the function that multiplies a contiguous gradient by a number, in place."""
 

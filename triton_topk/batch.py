@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch.compiler import is_compiling
 
 from triton_topk import arguments
 from triton_topk.losses import Loss
+
+if TYPE_CHECKING:
+    from triton_topk.shard import ClassShard
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGER_DTYPES = (
@@ -24,7 +28,7 @@ _INTEGER_DTYPES = (
 )
 _LARGEST = 2**63 - 1
 
-N_TENSORS = 5  # of a batch, its first fields
+N_TENSORS = 6  # of a batch, its first fields
 
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Tensor | None, float | Tensor | None, float | Tensor | None]
@@ -41,6 +45,9 @@ class Batch(NamedTuple):
     weight: Tensor | None = None  # (C,)
     margins: Tensor | None = None  # (N, C), of each row for each label that it could have
     normalizer: Tensor | None = None  # (), divides the losses
+    summary: Tensor | None = (
+        None  # of all classes, if these are a shard (see shard.py); or to be filled
+    )
     complete: bool | None = None  # each label is a class, none is ignored; None: not looked at
     divisor: float = 1.0  # divides the losses, too
 
@@ -55,8 +62,12 @@ class Batch(NamedTuple):
         reduction: str,
         loss: Loss,
         plain: bool,
+        n_classes: int,
     ) -> Batch:
-        """Lay out the arguments of a call, which have been checked; those of a plain one may be looked at."""
+        """Lay out the arguments of a call, which have been checked; those of a plain one may be looked at.
+
+        The classes are those of the labels, which may be more than there are scores.
+        """
         ignore_index = loss.ignore_index
         rows = as_rows(scores)
         labels = class_indices(labels if labels.dim() == 1 else labels.reshape(-1), ignore_index)
@@ -65,8 +76,8 @@ class Batch(NamedTuple):
         if isinstance(margin, Tensor) and "margin" in loss.parameters():
             # a margin of each row for each label that it could have, in the memory that it has
             of_samples = margin.dim() == scores.dim()
-            margins = (as_rows(margin) if of_samples else margin).expand(rows.shape)
-        complete = look(labels, rows.shape[1], ignore_index) if plain else None
+            margins = (as_rows(margin) if of_samples else margin).expand(rows.shape[0], n_classes)
+        complete = look(labels, n_classes, ignore_index) if plain else None
         divided, divisor = None, 1.0
         if normalizer is not None:
             if plain and not isinstance(normalizer, Tensor):
@@ -79,21 +90,30 @@ class Batch(NamedTuple):
             else:
                 dtype = accumulation_dtype(scores.dtype)
                 divided = sum_of_weights(labels, weight, dtype, ignore_index, complete)
-        return cls(rows, labels, weight, margins, divided, complete, divisor)
+        return cls(
+            rows, labels, weight, margins, divided, complete=complete, divisor=divisor
+        )
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    def n_classes(self) -> int:
+        """Count the classes; a shard has one more behind its scores, which stands for those of other shards."""
+        return self.scores.shape[-1] + (self.summary is not None)
+
+    @property
+    def tensors(
+        self,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Return what an operator takes, the divisor as the normalizer."""
         normalizer = self.normalizer
         if self.divisor != 1:
             normalizer = _as_divisor(self.divisor, self.scores)
-        return self.scores, self.labels, self.weight, self.margins, normalizer
+        return self.scores, self.labels, self.weight, self.margins, normalizer, self.summary
 
     def looked_at(self, ignore_index: int) -> Batch:
         """Return the batch with `complete`, where the labels can be looked at; raise IndexError as `look` does."""
         if self.complete is not None:
             return self
-        return self._replace(complete=look(self.labels, self.scores.shape[1], ignore_index))
+        return self._replace(complete=look(self.labels, self.n_classes, ignore_index))
 
     def read_labels(self, ignore_index: int, dtype: torch.dtype) -> Labelled:
         """Return what the labels decide, in `dtype`."""
@@ -104,7 +124,7 @@ class Batch(NamedTuple):
         factor: Tensor | float = 1.0
         if not self.complete:
             active = labels != ignore_index
-            valid = active & (labels >= 0) & (labels < self.scores.shape[-1])
+            valid = active & (labels >= 0) & (labels < self.n_classes)
             label, factor = labels.where(valid, 0), active.to(dtype)
         if self.weight is not None:
             factor = _weights_of(label, self.weight, dtype, active)
@@ -140,7 +160,9 @@ def as_rows(scores: Tensor) -> Tensor:
     if scores.dim() == 2:
         return scores
     class_dim = min(1, scores.dim() - 1)
-    return scores.movedim(class_dim, -1).reshape(-1, scores.shape[class_dim])
+    rows = scores.movedim(class_dim, -1)
+    # by their number, since there may be no classes
+    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
 
 
 def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
@@ -216,9 +238,14 @@ def check_tensors(
     margin: float | Tensor | None = None,
     normalizer: float | Tensor | None = None,
     reduction: str = "mean",
+    shard: ClassShard | None = None,
 ) -> int:
     """Check the tensors of a call; return the number of classes C."""
     n_classes = _check_scores_and_labels(scores, labels)
+    if shard is not None:
+        n_classes = shard.check(n_classes)
+    elif n_classes == 0:
+        raise ValueError(f"scores must have at least one class, got shape {tuple(scores.shape)}")
     check_constants(weight, margin)
     if weight is not None:
         _check_weight(weight, n_classes, scores)
@@ -267,8 +294,6 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
             f"got {tuple(labels.shape)}{_cause(shape, labels.shape)}"
         )
     _check_device("labels", labels, scores)
-    if n_classes == 0:
-        raise ValueError(f"scores must have at least one class, got shape {tuple(shape)}")
     return n_classes
 
 

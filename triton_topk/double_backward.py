@@ -22,6 +22,10 @@ def pull_back_gradient(
     """
     *of_batch, upstream = tensors
     batch = Batch(*of_batch)
+    if batch.summary is not None:
+        raise NotImplementedError(
+            f"{loss.name} has no second derivative of scores whose classes are sharded over ranks"
+        )
 
     def losses(scores: Tensor) -> Tensor:
         return _losses(loss, batch._replace(scores=scores))

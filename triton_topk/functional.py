@@ -15,6 +15,7 @@ They share these conventions:
 - `return_topk_hits`: also return :class:`TopkHits`, at no further pass over the scores.
 - `backend`: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on a
   CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
+- `shard`: a :class:`ClassShard`, if the scores are those of some of the classes, and other ranks have the others.
 - The result is a number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for
   float64 scores, which are also the types of all arithmetic.  The gradient has the scores' dtype.
 - TypeError or ValueError: an argument of the wrong kind, shape or value.  IndexError: a label outside [0, C),
@@ -44,6 +45,7 @@ from triton_topk.losses import (
     SmoothSVMOptions,
 )
 from triton_topk.ops import is_plain
+from triton_topk.shard import ClassShard, exchange
 
 
 class TopkHits(NamedTuple):
@@ -73,6 +75,7 @@ def smooth_svm(
     gradient: Gradient = "exact",
     order: int | None = None,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor: ...
 
 
@@ -114,6 +117,7 @@ def smooth_svm(
     gradient: Gradient = "exact",
     order: int | None = None,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Compute the smooth top-k SVM loss (Berrada, Zisserman, Kumar, ICLR 2018, https://arxiv.org/abs/1802.07595).
 
@@ -146,6 +150,8 @@ def smooth_svm(
         order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
             a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`ClassShard`, if the scores are those of some of the classes, and other ranks have the others.
+            Labels, weight and margins are then of all classes, and the same on every rank.
 
     Returns:
         A number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for float64
@@ -170,6 +176,7 @@ def smooth_svm(
         (k, tau, _number(margin), gradient, order),
         (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        shard,
     )
 
 
@@ -186,6 +193,7 @@ def hard_svm(
     normalizer: float | Tensor | None = None,
     return_topk_hits: Literal[False] = False,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor: ...
 
 
@@ -224,6 +232,7 @@ def hard_svm(
     normalizer: float | Tensor | None = None,
     return_topk_hits: bool = False,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Compute the top-k hinge loss, the limit of :func:`smooth_svm` as tau goes to 0.
 
@@ -242,7 +251,7 @@ def hard_svm(
         labels: class indices or `ignore_index`; (), (N,) or (N, d1, ...).
         k: 1 <= k < C.
         margin: margin >= 0, in units of the scores; a number or a tensor as in :func:`smooth_svm`.
-        weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
+        weight, ignore_index, reduction, normalizer, return_topk_hits, backend, shard: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
 
@@ -257,6 +266,7 @@ def hard_svm(
         (k, _number(margin)),
         (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        shard,
     )
 
 
@@ -274,6 +284,7 @@ def lq_loss(
     return_topk_hits: Literal[False] = False,
     k: int = 5,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor: ...
 
 
@@ -313,6 +324,7 @@ def lq_loss(
     return_topk_hits: bool = False,
     k: int = 5,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Compute the generalised cross-entropy (Zhang, Sabuncu, NeurIPS 2018, https://arxiv.org/abs/1805.07836).
 
@@ -331,7 +343,7 @@ def lq_loss(
         truncation: t in (0, 1): where :math:`p_y \le t` the loss is the constant :math:`L_q(t) = (1 - t^q)/q`, without
             gradient; None: nowhere.
         k: of `return_topk_hits`, and without a meaning otherwise.
-        weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`smooth_svm`.
+        weight, ignore_index, reduction, normalizer, return_topk_hits, backend, shard: as in :func:`smooth_svm`.
 
     Returns, raises: as :func:`smooth_svm`.
 
@@ -346,6 +358,7 @@ def lq_loss(
         (q, truncation),
         (scores, labels, weight, None, normalizer),
         (ignore_index, reduction, backend, return_topk_hits, k),
+        shard,
     )
 
 
@@ -368,6 +381,7 @@ def smooth_svm_lq(
     gradient: Gradient = "exact",
     order: int | None = None,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor: ...
 
 
@@ -414,6 +428,7 @@ def smooth_svm_lq(
     gradient: Gradient = "exact",
     order: int | None = None,
     backend: Backend | None = None,
+    shard: ClassShard | None = None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     r"""Compute the mixture of two losses of the same scores, at the price of reading them once:
 
@@ -428,7 +443,7 @@ def smooth_svm_lq(
         k, tau, margin, gradient, order: as in :func:`smooth_svm`.
         q: as in :func:`lq_loss`.
         truncation: as in :func:`lq_loss`; it concerns that part alone.
-        scores, labels, weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in both.
+        scores, labels, weight, ignore_index, reduction, normalizer, return_topk_hits, backend, shard: as in both.
 
     Returns, raises: as :func:`smooth_svm`.
 
@@ -443,6 +458,7 @@ def smooth_svm_lq(
         (k, q, mix, tau, _number(margin), truncation, gradient, order),
         (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        shard,
     )
 
 
@@ -452,14 +468,20 @@ def _number(margin: float | Tensor) -> float:
 
 
 def _evaluate(
-    loss_type: type[Loss], parameters: tuple[Any, ...], tensors: Tensors, options: tuple[Any, ...]
+    loss_type: type[Loss],
+    parameters: tuple[Any, ...],
+    tensors: Tensors,
+    options: tuple[Any, ...],
+    shard: ClassShard | None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     """Check the arguments, compute the losses, reduce them, and give the results their shapes."""
     labels, reduction = tensors[1], options[1]
-    n_classes = check_tensors(*tensors, reduction)
+    n_classes = check_tensors(*tensors, reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
     plain = is_plain(tensors)
-    batch = Batch.of(*tensors, reduction, loss, plain)
+    batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
+    if shard is not None:
+        batch, loss = exchange(shard, batch, loss, plain)
     summed, recorded = reduction != "none", not plain and autograd.is_recorded()
     compute, args = autograd.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
     out, hits, *_ = compute(*args)

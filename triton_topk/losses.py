@@ -7,13 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from types import NoneType
-from typing import Any, ClassVar, ParamSpec, Self, TypedDict, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from triton_topk import arguments
 from triton_topk.arguments import UNKNOWN, Backend, Gradient, Reduction
+
+if TYPE_CHECKING:
+    from triton_topk.shard import ClassShard
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +62,17 @@ class Options(TypedDict, total=False):
     reduction: Reduction
     normalizer: float | Tensor | None
     backend: Backend | None
+    shard: ClassShard | None
+
+
+class Form(NamedTuple):
+    """A form says what a loss needs of a row's scores; see summary.py."""
+
+    k: int = 1  # the pivot is the k-th largest
+    top: int = 1  # how many of the largest are treated one by one
+    degree: int = 0  # of the polynomial of the others
+    rate: float = 1.0  # 1 / (k tau)
+    total: str = ""  # "ties" counts scores equal to the pivot, "exponentials" sums those of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +98,11 @@ class Loss:
     def values(self) -> tuple[Any, ...]:
         """Return the parameters as the operators take them."""
         return tuple([getattr(self, name) for name in self.parameters()])
+
+    @property
+    def form(self) -> Form:
+        """Return what the loss needs of the scores of a part of the classes."""
+        raise NotImplementedError
 
     @classmethod
     def of(cls, values: tuple[Any, ...]) -> Self:
@@ -133,6 +163,11 @@ class SmoothSVM(Loss):
             return 2 * self.k
         return self.k + min(max(0, self.k - 5), max(10, self.k // 2))
 
+    @property
+    def form(self) -> Form:
+        k = self.k
+        return Form(k, self.top_size, k + (self.order or 1) - 1, 1 / (k * self.tau))
+
     @staticmethod
     @_remembered
     def checked(
@@ -163,6 +198,10 @@ class HardSVM(Loss):
 
     k: int
     margin: float
+
+    @property
+    def form(self) -> Form:
+        return Form(self.k, self.k, total="ties")
 
     @staticmethod
     @_remembered
@@ -210,6 +249,10 @@ class Lq(Loss):
         k = arguments.k(k, n_classes) if return_topk_hits is True else arguments.integer("k", k)
         options = _checked_options(k, ignore_index, reduction, backend, return_topk_hits)
         return Lq(arguments.share("q", q), truncation=arguments.truncation(truncation), **options)
+
+    @property
+    def form(self) -> Form:
+        return Form(top=self.hits or 1, total="exponentials")
 
     @property
     def truncated_loss(self) -> float:
@@ -265,6 +308,10 @@ class Mixture(Loss):
         loss = Mixture(k, tau, margin, p, q, arguments.truncation(truncation), mix, **options)
         # A part without a share must not count where it is infinite or NaN.
         return loss.lq if mix == 0 else loss.svm if mix == 1 else loss
+
+    @property
+    def form(self) -> Form:
+        return self.svm.form._replace(total="exponentials")
 
     @property
     def svm(self) -> SmoothSVM:

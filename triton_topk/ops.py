@@ -19,12 +19,15 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from torch.nn import Parameter
 
-from triton_topk import arguments
+from triton_topk import arguments, summary
 from triton_topk.backends import choose, scale_
 from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype, check_tensors
-from triton_topk.losses import LOSSES, Loss
+from triton_topk.losses import LOSSES, Form, Loss
 
-_BATCH = "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer"
+_BATCH = (
+    "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer, "
+    "Tensor? summary"
+)
 _PLAIN = (Tensor, Parameter)
 # Operators give no more than the shapes of such tensors.
 _has_no_values = attrgetter("is_meta")
@@ -55,10 +58,24 @@ def _gradient(loss: Loss, batch: Batch, upstream: Tensor) -> Tensor:
     """Return the gradient of sum_i losses_i upstream_i."""
     batch = batch.looked_at(loss.ignore_index)
     out = _new_gradient(loss, batch.scores)
-    if loss.hits is not None:
+    # a summary has the form of a loss with hits
+    if loss.hits is not None and batch.summary is None:
         loss = replace(loss, hits=None)
     choose(batch, loss).run(batch, loss, upstream=upstream, gradient=out)
     return out
+
+
+def _summary(loss: Loss, batch: Batch) -> Tensor:
+    """Return the summary of a shard."""
+    assert batch.summary is not None
+    out = torch.empty_like(batch.summary)
+    batch = batch._replace(summary=out).looked_at(loss.ignore_index)
+    choose(batch, loss).summarize(batch, loss)
+    return out
+
+
+def _new_summary(_: Loss, *tensors: Any) -> Tensor:
+    return torch.empty_like(tensors[N_TENSORS - 1])
 
 
 def _new_losses(loss: Loss, scores: Tensor, *_: Any) -> tuple[Tensor, Tensor | None]:
@@ -90,8 +107,16 @@ _OPERATORS = {
     "_with_gradient": _Operator(
         _losses_with_gradient, _new_losses_with_gradient, _BATCH, "(Tensor, Tensor, Tensor)"
     ),
+    "_summary": _Operator(_summary, _new_summary, _BATCH, "Tensor"),
     "_gradient": _Operator(_gradient, _new_gradient, f"{_BATCH}, Tensor upstream", "Tensor"),
 }
+
+
+def merge(summaries: Tensor, form: Form) -> Tensor:
+    """Merge the summaries of shards, of which torch.compile and its like need not see the steps."""
+    return (
+        summary.merge(summaries, form) if is_plain((summaries,)) else _ops.merge(summaries, *form)
+    )
 
 
 # The way to them: direct, or by an operator.
@@ -182,14 +207,15 @@ def _of_tensors(function: Callable[..., Any], loss: Loss, *tensors: Any) -> Any:
 
 def _check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
     """Raise an error where what is read of a tensor would not be in it."""
-    scores, labels, weight, margins, normalizer = batch.tensors
+    scores, labels, weight, margins, normalizer, numbers = batch.tensors
     n_classes = check_tensors(scores, labels, weight, normalizer=normalizer)
-    if "k" in loss.parameters():
+    if "k" in loss.parameters() and numbers is None:
         arguments.k(loss.k, n_classes)  # type: ignore[attr-defined]
     rows = scores.shape[:1]
     for name, tensor, shape in (
         ("labels", labels, rows),
-        ("margins", margins, scores.shape),
+        ("margins", margins, (*rows, batch.n_classes)),
+        ("summary", numbers, (summary.numbers(loss.form), *rows)),
         ("upstream", upstream, rows),
     ):
         if tensor is not None and tensor.shape != shape:
@@ -243,3 +269,10 @@ if not hasattr(_ops, "scale_"):
     _library.define("scale_(Tensor(a!) gradient, Tensor factor) -> ()")
     _library.impl("scale_", scale_, "CompositeExplicitAutograd")
     _library.impl("scale_", lambda *_: None, "Meta")
+    _library.define(
+        "merge(Tensor summaries, int k, int top, int degree, float rate, str total) -> Tensor"
+    )
+    _library.impl(
+        "merge", lambda x, *form: summary.merge(x, Form(*form)), "CompositeExplicitAutograd"
+    )
+    _library.impl("merge", lambda x, *_: torch.empty_like(x[0]), "Meta")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -9,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from triton_topk.batch import Batch
+from triton_topk import polynomial
+from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.eager import hard_svm, lq, mixture, smooth_svm
-from triton_topk.eager.rows import Rows, label_hits, padded, prepare
+from triton_topk.eager.rows import Rows, padded, prepare, rank_of_label
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+from triton_topk.summary import Summary
 
 
 class _Formula(NamedTuple):
@@ -52,30 +55,63 @@ def run(
     gradient: Tensor | None = None,
 ) -> None:
     scores, formula = batch.scores, _FORMULAS[type(loss)]
-    k = formula.k(loss)
-    double = scores.dtype == torch.float64 or k > smooth_svm.MAX_K_FLOAT32
-    dtype = torch.float64 if double else torch.float32
+    dtype = _dtype(batch, loss)
+    n, sharded = batch.n_classes, batch.summary is not None
     out = gradient
-    if gradient is not None and gradient.dtype != dtype:
-        out = torch.empty_like(gradient, dtype=dtype)
-    if k > 1:
-        others = padded(scores, dtype, smooth_svm.padded_width(scores.shape[1]))
+    if gradient is not None and (gradient.dtype != dtype or sharded):
+        out = gradient.new_empty((gradient.shape[0], n), dtype=dtype)
+    if formula.k(loss) > 1 or sharded:
+        others = padded(scores, dtype, smooth_svm.padded_width(n))
     elif out is not None:
         # Fresh memory costs more than filling it, and the gradient is written when the scores have been read.
         others = out.copy_(scores)
     else:
         others = scores.to(dtype, copy=True, memory_format=torch.contiguous_format)
-    rows, factor = prepare(batch, loss.ignore_index, others, upstream, out)
+    summary = None if batch.summary is None else Summary.of(batch.summary, loss.form)
+    rows, factor = prepare(batch, loss.ignore_index, others, upstream, out, summary)
     # before the rows are overwritten
-    found = None if loss.hits is None else label_hits(rows, loss.hits)
+    rank = None
+    if loss.hits is not None:
+        rank = rank_of_label(rows) if summary is None else summary.rank
     result = formula.compute(rows, loss)
     if gradient is not None and out is not None and out is not gradient:
-        gradient.copy_(out)
+        gradient.copy_(out[:, : scores.shape[1]])
     if losses is not None:
         torch.mul(result, factor, out=losses)
-    if hits is not None and found is not None:
+    if hits is not None and rank is not None:
+        found = torch.stack((rank < 1, rank < loss.hits), 1)
         counted = (batch.labels != loss.ignore_index) & ~result.isnan()
         torch.logical_and(found, counted.unsqueeze(1), out=hits)
+
+
+@torch.inference_mode()
+def summarize(batch: Batch, loss: Loss) -> None:
+    assert batch.summary is not None
+    form, scores = loss.form, batch.scores
+    others = padded(scores, _dtype(batch, loss), smooth_svm.padded_width(batch.n_classes))
+    rows, _ = prepare(batch, loss.ignore_index, others, None, None, None)
+    out = Summary.of(batch.summary.zero_(), form)
+    out.s_y.copy_(rows.s_y)
+    if loss.hits is not None:
+        out.rank.copy_(rank_of_label(rows))
+    top, where = smooth_svm.largest(others, min(rows.n, form.top))
+    out.v.fill_(-math.inf)[: top.shape[1]] = smooth_svm.as_columns(top)
+    first, pivot = out.v[[0, form.k - 1]].clamp(min=torch.finfo(others.dtype).min)
+    if form.total == "ties":
+        out.total.copy_((others == pivot.unsqueeze(1)).sum(1))
+    elif form.total:
+        e = (others - first.to(others.dtype).unsqueeze(1)).exp_()
+        torch.sum(e, 1, dtype=torch.float64, out=out.total)
+    if form.degree:
+        e = smooth_svm.weigh(others, where, None, pivot, form.rate)
+        r = polynomial.of_weights(e, form.degree)
+        out.r[: r.shape[0]] = r
+
+
+def _dtype(batch: Batch, loss: Loss) -> torch.dtype:
+    """Return the dtype of the arithmetic on scores."""
+    wide = _FORMULAS[type(loss)].k(loss) > smooth_svm.MAX_K_FLOAT32
+    return torch.float64 if wide else accumulation_dtype(batch.scores.dtype)
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> None:

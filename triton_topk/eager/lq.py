@@ -23,15 +23,17 @@ _SMALL = 1e-20
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
-    summary = odds.summarize(rows)
-    losses, g = of_odds(summary, loss)
+    summary, losses, g = of_odds(rows, loss)
     odds.write_gradient(rows, summary, g)
     return losses
 
 
-def of_odds(summary: odds.Summary, loss: Lq) -> tuple[Tensor, Tensor]:
-    """Return the losses and -dL/ds_y (N,)."""
-    z = summary.distance + summary.log_total
+def of_odds(rows: Rows, loss: Lq) -> tuple[odds.Summary, Tensor, Tensor]:
+    """Return the summary of the others, the losses and -dL/ds_y (N,)."""
+    summary = odds.summarize(rows)
+    if rows.summary is not None:
+        summary = odds.of_all(summary, rows.summary.v[0], rows.summary.total)
+    z = odds.log_odds(rows, summary, 0.0, 1.0)
     # beyond the threshold it is z, to the last digit of float64
     minus_log_p = F.softplus(z, threshold=40)
     losses, p_to_q = lq_of(minus_log_p, loss.q)
@@ -40,7 +42,7 @@ def of_odds(summary: odds.Summary, loss: Lq) -> tuple[Tensor, Tensor]:
         cut = minus_log_p >= -math.log(loss.truncation)
         losses = losses.masked_fill(cut, loss.truncated_loss)
         g = g.masked_fill(cut, 0)
-    return losses, g
+    return summary, losses, g
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:

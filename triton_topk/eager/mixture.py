@@ -6,14 +6,13 @@ import math
 
 from torch import Tensor
 
-from triton_topk.eager import lq, odds, smooth_svm
+from triton_topk.eager import lq, smooth_svm
 from triton_topk.eager.rows import Rows
 from triton_topk.losses import Mixture
 
 
 def compute(rows: Rows, loss: Mixture) -> Tensor:
-    summary = odds.summarize(rows)
-    lq_losses, g = lq.of_odds(summary, loss.lq)
+    summary, lq_losses, g = lq.of_odds(rows, loss.lq)
     rows.others.scatter_(1, rows.label, -math.inf)
     svm_rows = rows
     if rows.scale is not None:

@@ -17,10 +17,10 @@ from triton_topk.eager.rows import Rows
 class Summary(NamedTuple):
     """A summary of the others is in float64, since the odds are wrong by what rounds z."""
 
-    distance: Tensor  # (N,), m - s_y; -inf where no other class is left, or NaN if the label is masked too
-    log_total: Tensor  # (N,), log T
-    shares: Tensor  # (N, n), e_i / T but for a factor that is near 1, in the dtype of the others; not for the label
-    sum_of_shares: Tensor  # (N,), that factor
+    largest: Tensor  # (N,), m; -inf where no other class is left
+    total: Tensor  # (N,), T
+    shares: Tensor  # (N, n), e_i / T but for a factor of the row, in the dtype of the others; not for the label
+    sum_of_shares: Tensor  # (N,), that factor, near 1 where the classes are those of the shares
 
 
 def summarize(rows: Rows, tau: float = 1.0) -> Summary:
@@ -37,8 +37,26 @@ def summarize(rows: Rows, tau: float = 1.0) -> Summary:
     # softmax adds up one by one, which in long rows costs digits; sum does not
     sum_of_shares = shares.sum(1).double()
     # the largest class has the share 1 / T
-    log_total = (sum_of_shares / shares.amax(1)).log_()
-    return Summary(largest - rows.s_y, log_total, shares, sum_of_shares)
+    return Summary(largest, sum_of_shares / shares.amax(1), shares, sum_of_shares)
+
+
+def of_all(part: Summary, largest: Tensor, total: Tensor, tau: float = 1.0) -> Summary:
+    """Return the summary of all shards, given their m and T, with the shares of this one."""
+    # 0 where no other class is left
+    total = total.clamp(min=1)
+    # equal infinities are equal
+    distance = torch.where(part.largest == largest, 0, part.largest - largest)
+    weight = (distance / tau).exp_()
+    return part._replace(
+        largest=largest,
+        total=total,
+        sum_of_shares=part.sum_of_shares * total / (part.total * weight),
+    )
+
+
+def log_odds(rows: Rows, summary: Summary, margin: Tensor | float, tau: float) -> Tensor:
+    """Return z; -inf where no other class is left, or NaN if the label is masked too."""
+    return (summary.largest - rows.s_y + margin) / tau + summary.total.log()
 
 
 def write_gradient(rows: Rows, summary: Summary, g: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk.batch import Batch
+from triton_topk.summary import Summary
 
 
 class Rows(NamedTuple):
@@ -21,17 +22,24 @@ class Rows(NamedTuple):
     margin: Tensor | float  # (N,) in float64, beside the loss's margin
     scale: Tensor | float | None  # (N,) or one of all, of the gradient
     out: Tensor | None  # (N, n), the gradient
+    summary: Summary | None  # of all classes, where these are but a shard of them
 
 
 def prepare(
-    batch: Batch, ignore_index: int, others: Tensor, upstream: Tensor | None, out: Tensor | None
+    batch: Batch,
+    ignore_index: int,
+    others: Tensor,
+    upstream: Tensor | None,
+    out: Tensor | None,
+    summary: Summary | None,
 ) -> tuple[Rows, Tensor | float]:
     """Return the rows of `others`, at first all scores (N, width >= n), and the factor of each loss (N,), or of all."""
     active, valid, label, factor, margins = batch.read_labels(ignore_index, others.dtype)
     if active is not None:
         # an ignored row is a row of masked classes, whatever it holds
         others.masked_fill_(~active.unsqueeze(1), -math.inf)
-    s_y = infinite_as_nan(others.gather(1, label).squeeze(1).double())
+    own = others.gather(1, label).squeeze(1) if summary is None else summary.s_y
+    s_y = infinite_as_nan(own.double())
     if active is not None and valid is not None:
         s_y = s_y.masked_fill(~valid, math.nan).masked_fill(~active, 0)
     others.scatter_(1, label, -math.inf)
@@ -44,7 +52,7 @@ def prepare(
             scale = scale * upstream
         if active is not None:
             scale = torch.where(active, scale, 0)
-    return Rows(others, batch.scores.shape[1], label, s_y, margin, scale, out), factor
+    return Rows(others, batch.n_classes, label, s_y, margin, scale, out, summary), factor
 
 
 def infinite_as_nan(scores: Tensor) -> Tensor:
@@ -52,13 +60,12 @@ def infinite_as_nan(scores: Tensor) -> Tensor:
     return scores.nan_to_num(nan=math.nan, posinf=math.nan, neginf=-math.inf)
 
 
-def label_hits(rows: Rows, k: int) -> Tensor:
-    """Return whether the label is in the top 1 and in the top k (N, 2); of equal scores the lower class comes first."""
+def rank_of_label(rows: Rows) -> Tensor:
+    """Count the classes before the label in the order of scores; of equal ones the lower class comes first."""
     s_y = rows.s_y.to(rows.others.dtype).unsqueeze(1)
     column = torch.arange(rows.others.shape[1], device=s_y.device)
     before = (rows.others > s_y) | ((rows.others == s_y) & (column < rows.label))
-    rank = before.sum(1)
-    return torch.stack((rank < 1, rank < k), 1)
+    return before.sum(1)
 
 
 def padded(scores: Tensor, dtype: torch.dtype, width: int) -> Tensor:

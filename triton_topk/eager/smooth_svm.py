@@ -13,19 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triton_topk import polynomial
 from triton_topk.eager import large_k, odds
 from triton_topk.eager.rows import Rows, infinite_as_nan
 from triton_topk.losses import SmoothSVM
+from triton_topk.polynomial import LANES
 
 # Beyond, the powers of a score need the range of float64.
 MAX_K_FLOAT32 = 50
 # Beyond, or out of the range of float64, probabilities take less time and memory.
 _MAX_K = 128
-# The coefficients of a row are in the range of float64 up to this, and those of some columns in that of float32.
-_LIMIT, _LIMIT_FLOAT32 = 1e280, 1e30
 # Coefficient k - 1 is less only where fewer than k others are left, and others where nothing depends on them.
 _TINY = 1e-200
-_LANES = 64
 # A row of no more scores is all Top, with the label at -inf: of such rows the number of operations counts.
 _SHORT = 16
 
@@ -35,7 +34,7 @@ _Factor = tuple[Tensor, bool]
 
 def padded_width(n: int) -> int:
     """Return a width for rows of n scores that lanes divide."""
-    unit = min(_LANES, 1 << (n - 1).bit_length())
+    unit = min(LANES, 1 << (n - 1).bit_length())
     return n if n <= _SHORT else -(-n // unit) * unit
 
 
@@ -45,27 +44,33 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     if k == 1:
         # the series is not needed: e u_1 = P_1 is at most 1
         summary = odds.summarize(rows, tau)
-        z = (summary.distance + margin) / tau + summary.log_total
+        if rows.summary is not None:
+            summary = odds.of_all(summary, rows.summary.v[0], 1 + rows.summary.r[0], tau)
+        z = odds.log_odds(rows, summary, margin, tau)
         odds.write_gradient(rows, summary, z.sigmoid())
         return tau * F.softplus(z, threshold=40)
 
-    others, n, label, s_y, _, scale, out = rows
-    degree = k if order is None else k + order - 1
-    if k > _MAX_K or math.comb(n, min(degree, n // 2)) > _LIMIT:
+    others, n, label, s_y, _, scale, out, summary = rows
+    degree = loss.form.degree
+    if summary is None and (k > _MAX_K or not polynomial.in_range(n, degree)):
         return large_k.compute(rows, loss)
     rate = 1 / (k * tau)
-    top, where = _largest(others, n if n <= _SHORT else min(n - 1, loss.top_size))
-    v = infinite_as_nan(top.t().to(torch.float64, memory_format=torch.contiguous_format))
+    t = n if n <= _SHORT and summary is None else min(n - 1, loss.top_size)
+    top, where = largest(others, t)
+    v = as_columns(top) if summary is None else summary.v
     p = v[k - 1]
     pivot = p.clamp(min=torch.finfo(others.dtype).min)
     log_e = (v - pivot).mul_(rate)
     x = (-log_e.abs()).exp_()
     factors = [(x_i, i < k) for i, x_i in enumerate(x.unbind(0))]
-    e = rest = None
-    if top.shape[1] < n:
-        others.scatter_(1, where, -math.inf)
-        e = others.sub_(pivot.to(others.dtype).unsqueeze(1)).mul_(rate).exp_()
-        rest = _rest_polynomial(e, degree)
+    e = rest = is_top = None
+    if summary is not None:
+        # not all of a shard's largest scores are of Top
+        is_top = top.double() >= v[-1].unsqueeze(1)
+        e, rest = weigh(others, where, top.masked_fill(is_top, -math.inf), pivot, rate), summary.r
+    elif t < n:
+        e = weigh(others, where, None, pivot, rate)
+        rest = polynomial.of_weights(e, degree)
     products = _products(rest, factors, degree)
     S = products[-1, 1:]  # from S_{-1} on
     S_k, S_below = S[k + 1], S[k].clamp(min=_TINY)
@@ -87,63 +92,43 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
         # A column of padding, in rows with few classes left: its gradient is 0, and so is the label's yet.
         if others.shape[1] > n:
             where = torch.where(where < n, where, label)
-        out.scatter_(1, where, (G * g).to(out.dtype).t())
+        of_top = (G * g).to(out.dtype).t()
+        if is_top is not None:
+            # equal scores have equal gradients
+            at = torch.searchsorted(-v.t().contiguous(), -top.double()).clamp_(max=v.shape[0] - 1)
+            of_top = torch.where(is_top, of_top.gather(1, at), out.gather(1, where))
+        out.scatter_(1, where, of_top)
         out.scatter_(1, label, g.neg_().to(out.dtype).unsqueeze(1))
     return F.softplus(z, threshold=40).mul_(tau)
 
 
-def _largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+def as_columns(top: Tensor) -> Tensor:
+    """Return the largest scores (N, t) as (t, N) in float64, +inf as NaN."""
+    return infinite_as_nan(top.t().to(torch.float64, memory_format=torch.contiguous_format))
+
+
+def weigh(others: Tensor, where: Tensor, left: Tensor | None, pivot: Tensor, rate: float) -> Tensor:
+    """Overwrite the others with e = exp((s - p) / (k tau)), 0 of Top's, which have scores `left`, -inf by default."""
+    if left is None:
+        others.scatter_(1, where, -math.inf)
+    else:
+        others.scatter_(1, where, left)
+    return others.sub_(pivot.to(others.dtype).unsqueeze(1)).mul_(rate).exp_()
+
+
+def largest(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
     """Return the t largest of each row, descending, and their columns.
 
-    The t lanes (columns a multiple of _LANES apart) with the largest maxima hold t largest scores of the
+    The t lanes (columns a multiple of LANES apart) with the largest maxima hold t largest scores of the
     row: in a long row, finding those first leaves few to sort.
     """
-    if x.shape[1] < _LANES**2 or t > _LANES // 4:
+    if x.shape[1] < LANES**2 or t > LANES // 4:
         return x.topk(t, dim=1)
-    lanes = x.view(x.shape[0], x.shape[1] // _LANES, _LANES)
+    lanes = x.view(x.shape[0], x.shape[1] // LANES, LANES)
     lane = lanes.amax(1).topk(t, dim=1, sorted=False).indices
     candidates = lanes.gather(2, lane.unsqueeze(1).expand(-1, lanes.shape[1], -1))
     values, at = candidates.flatten(1).topk(t, dim=1)
-    return values, at // t * _LANES + lane.gather(1, at % t)
-
-
-def _rest_polynomial(e: Tensor, degree: int) -> Tensor:
-    """Return sigma_1(e), ..., sigma_degree(e), (degree, N), or fewer where the others are 0.
-
-    Lanes multiply the factors 1 + e y of their columns, and a tree multiplies the lanes' polynomials.
-    """
-    n_rows, width = e.shape
-    merged = min(_LANES, -(-width // _LANES))
-    buffers = e.new_zeros((2, min(degree, merged) + 1, n_rows, width // merged))
-    buffers[:, 0] = 1
-    now, then = buffers.unbind(0)
-    for i, e_i in enumerate(e.view(n_rows, merged, width // merged).unbind(1), 1):
-        d = min(degree, i)
-        torch.addcmul(now[1 : d + 1], now[:d], e_i, out=then[1 : d + 1])
-        now, then = then, now
-    tree = now[1:].transpose(1, 2).contiguous()  # (degree, lanes, N)
-    while tree.shape[1] > 1:
-        if tree.shape[1] % 2:
-            tree = F.pad(tree, (0, 0, 0, 1))
-        merged *= 2
-        if math.comb(merged, min(degree, merged // 2)) > _LIMIT_FLOAT32:
-            tree = tree.double()
-        left, right = tree.chunk(2, 1)
-        tree = _multiply(left, right, degree)
-    return tree[:, 0]
-
-
-def _multiply(a: Tensor, b: Tensor, degree: int) -> Tensor:
-    """Multiply polynomials without their leading 1: (d, ...) to (min(2 d, degree), ...)."""
-    d = a.shape[0]
-    out = a.new_empty((min(2 * d, degree), *a.shape[1:]))
-    torch.add(a, b, out=out[:d])
-    if out.shape[0] > d:
-        torch.mul(a[d - 1], b[: out.shape[0] - d], out=out[d:])
-    for i, a_i in enumerate(a[: d - 1].unbind(0), 1):
-        width = min(d, out.shape[0] - i)
-        out[i : i + width].addcmul_(a_i, b[:width])
-    return out
+    return values, at // t * LANES + lane.gather(1, at % t)
 
 
 def _products(

@@ -41,6 +41,8 @@ class Triton:
 
     def obstacle(self, batch: Batch, loss: Loss) -> str | None:
         scores = batch.scores
+        if batch.summary is not None:
+            return "does not support shards of classes"
         return self.obstacle_to_tensor(scores) or kernels().obstacle(
             loss, scores.shape[1], scores.dtype
         )

@@ -60,7 +60,7 @@ def run(
     config: table.Config | None = None,
 ) -> None:
     """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
-    scores, labels, weight, margins, normalizer = batch.tensors
+    scores, labels, weight, margins, normalizer, _ = batch.tensors
     n_rows, n = scores.shape
     if n_rows == 0:
         return

@@ -36,6 +36,8 @@ class Native:
 
     def obstacle(self, batch: Batch, loss: Loss) -> str | None:
         scores = batch.scores
+        if batch.summary is not None:
+            return "does not support shards of classes"
         return self.obstacle_to_tensor(scores) or _launch().obstacle(loss, scores.shape[1])
 
 

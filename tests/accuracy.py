@@ -11,6 +11,7 @@ from adversarial import Case, truth
 from torch import Tensor
 
 import triton_topk  # noqa: F401 (registers the operators)
+from triton_topk.batch import N_TENSORS
 from triton_topk.losses import SmoothSVM
 
 # What float32 cannot hold, and does not have to.
@@ -45,9 +46,7 @@ def errors(
         losses, _, gradient = torch.ops.triton_topk.smooth_svm_with_gradient(
             scores,
             labels,
-            None,
-            None,
-            None,
+            *[None] * (N_TENSORS - 2),
             *SmoothSVM(k, tau, margin, order, backend=backend).values,
         )
         sizes = [len(case.labels) for case in batch]

@@ -106,6 +106,7 @@ OTHER = {
     "labels": with_tensors(labels=torch.zeros(2, dtype=torch.int32)),
     "weight": with_tensors(weight=torch.ones(100)),
     "other weight": with_tensors(weight=torch.ones(100).double()),
+    "sample weight": with_tensors(sample_weight=torch.ones(2)),
     "margins": with_tensors(margins=torch.ones(2, 100)),
     "hits": batch(2) | {"hits": torch.zeros(2, 2, dtype=torch.bool)},
     "normalizer": with_tensors(normalizer=torch.ones(())),
@@ -151,6 +152,7 @@ def _compilations(n: int) -> dict[str, int]:
             given["batch"] = given["batch"]._replace(
                 labels=torch.zeros(n_rows + 1, dtype=torch.int64)[n_rows % 2 :][:n_rows],
                 weight=weight,
+                sample_weight=torch.ones(n_rows + 1)[n_rows % 2 :][:n_rows],
                 margins=torch.ones(n_rows, n if n_rows % 2 else 1).expand(n_rows, n),
                 normalizer=normalizer[n_rows % 2],
             )

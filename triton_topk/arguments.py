@@ -15,6 +15,8 @@ from torch import Tensor
 Reduction = Literal["none", "mean", "sum"]
 Backend = Literal["triton", "native", "eager"]  # in the order of backends.BACKENDS
 Gradient = Literal["exact", "taylor"]
+# of each class, of each sample, or both
+Weight = Tensor | tuple[Tensor | None, Tensor | None]
 
 _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max
 _BELOW_ONE = 1 - sys.float_info.epsilon / 2

@@ -138,12 +138,12 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...]) -> None:
 def _check_tangents(loss: Loss, tangents: Batch) -> None:
     """Raise an error where a tangent would be dropped."""
     constants = {
-        "weight": tangents.weight,
-        "margin": tangents.margins,
-        "normalizer": tangents.normalizer,
+        "weight": (tangents.weight, tangents.sample_weight),
+        "margin": (tangents.margins,),
+        "normalizer": (tangents.normalizer,),
     }
-    for argument, tangent in constants.items():
-        if tangent is not None:
+    for argument, given in constants.items():
+        if any(tangent is not None for tangent in given):
             raise NotImplementedError(
                 f"{argument} must have no tangent: {loss.name} has a forward-mode derivative in scores only"
             )

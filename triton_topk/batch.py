@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from triton_topk import arguments
+from triton_topk.arguments import Weight
 from triton_topk.losses import Loss
 
 if TYPE_CHECKING:
@@ -28,10 +30,10 @@ _INTEGER_DTYPES = (
 )
 _LARGEST = 2**63 - 1
 
-N_TENSORS = 6  # of a batch, its first fields
+N_TENSORS = 7  # of a batch, its first fields
 
 # The scores, labels, weight, margin and normalizer that a user gives.
-Tensors = tuple[Tensor, Tensor, Tensor | None, float | Tensor | None, float | Tensor | None]
+Tensors = tuple[Tensor, Tensor, Weight | None, float | Tensor | None, float | Tensor | None]
 
 
 class Batch(NamedTuple):
@@ -43,11 +45,10 @@ class Batch(NamedTuple):
     scores: Tensor  # (N, C), any strides
     labels: Tensor  # (N,), of int64 or, for the operators, another integer dtype
     weight: Tensor | None = None  # (C,)
+    sample_weight: Tensor | None = None  # (N,), a factor beside the weight
     margins: Tensor | None = None  # (N, C), of each row for each label that it could have
     normalizer: Tensor | None = None  # (), divides the losses
-    summary: Tensor | None = (
-        None  # of all classes, if these are a shard (see shard.py); or to be filled
-    )
+    summary: Tensor | None = None  # of all classes, if these are a shard; or to be filled
     complete: bool | None = None  # each label is a class, none is ignored; None: not looked at
     divisor: float = 1.0  # divides the losses, too
 
@@ -57,6 +58,7 @@ class Batch(NamedTuple):
         scores: Tensor,
         labels: Tensor,
         weight: Tensor | None,
+        sample_weight: Tensor | None,
         margin: float | Tensor | None,
         normalizer: float | Tensor | None,
         reduction: str,
@@ -71,6 +73,8 @@ class Batch(NamedTuple):
         ignore_index = loss.ignore_index
         rows = as_rows(scores)
         labels = class_indices(labels if labels.dim() == 1 else labels.reshape(-1), ignore_index)
+        if sample_weight is not None:
+            sample_weight = sample_weight.reshape(-1)
         margins = None
         # a mixture that is all Lq has no margin
         if isinstance(margin, Tensor) and "margin" in loss.parameters():
@@ -85,13 +89,22 @@ class Batch(NamedTuple):
             else:
                 divided = _as_divisor(normalizer, scores)
         elif reduction == "mean":
-            if complete and weight is None:
+            if complete and weight is None and sample_weight is None:
                 divisor = float(labels.shape[0])
             else:
                 dtype = accumulation_dtype(scores.dtype)
-                divided = sum_of_weights(labels, weight, dtype, ignore_index, complete)
+                divided = sum_of_weights(
+                    labels, weight, sample_weight, dtype, ignore_index, complete
+                )
         return cls(
-            rows, labels, weight, margins, divided, complete=complete, divisor=divisor
+            rows,
+            labels,
+            weight,
+            sample_weight,
+            margins,
+            divided,
+            complete=complete,
+            divisor=divisor,
         )
 
     @property
@@ -107,7 +120,15 @@ class Batch(NamedTuple):
         normalizer = self.normalizer
         if self.divisor != 1:
             normalizer = _as_divisor(self.divisor, self.scores)
-        return self.scores, self.labels, self.weight, self.margins, normalizer, self.summary
+        return (
+            self.scores,
+            self.labels,
+            self.weight,
+            self.sample_weight,
+            self.margins,
+            normalizer,
+            self.summary,
+        )
 
     def looked_at(self, ignore_index: int) -> Batch:
         """Return the batch with `complete`, where the labels can be looked at; raise IndexError as `look` does."""
@@ -126,8 +147,8 @@ class Batch(NamedTuple):
             active = labels != ignore_index
             valid = active & (labels >= 0) & (labels < self.n_classes)
             label, factor = labels.where(valid, 0), active.to(dtype)
-        if self.weight is not None:
-            factor = _weights_of(label, self.weight, dtype, active)
+        if self.weight is not None or self.sample_weight is not None:
+            factor = _weights_of(label, self.weight, self.sample_weight, dtype, active)
         if self.divisor != 1:
             factor = factor / self.divisor
         if self.normalizer is not None:
@@ -201,24 +222,34 @@ def look(labels: Tensor, n_classes: int, ignore_index: int) -> bool | None:
 def sum_of_weights(
     labels: Tensor,
     weight: Tensor | None,
+    sample_weight: Tensor | None,
     dtype: torch.dtype,
     ignore_index: int,
     complete: bool | None = None,
 ) -> Tensor:
     """Return the divisor of a mean, the sum of the weights of the labels (N,) that count."""
-    if weight is None:
+    if weight is None and sample_weight is None:
         return (labels != ignore_index).sum(dtype=dtype)
-    if complete:
-        return _weights_of(labels, weight, dtype).sum()
-    label = labels.clamp(0, weight.shape[0] - 1)
-    return _weights_of(label, weight, dtype, labels != ignore_index).sum()
+    active = None if complete else labels != ignore_index
+    if weight is not None and active is not None:
+        labels = labels.clamp(0, weight.shape[0] - 1)
+    return _weights_of(labels, weight, sample_weight, dtype, active).sum()
 
 
 def _weights_of(
-    label: Tensor, weight: Tensor, dtype: torch.dtype, active: Tensor | None = None
+    label: Tensor,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    dtype: torch.dtype,
+    active: Tensor | None,
 ) -> Tensor:
-    """Return the weight of each label (..., N) out of (..., C); 0 if it is not active."""
-    weights = weight.to(dtype).gather(-1, label)
+    """Return the weight of each label (..., N) out of (..., C) times that of the sample; 0 if it is not active."""
+    factors = []
+    if weight is not None:
+        factors.append(weight.to(dtype).gather(-1, label))
+    if sample_weight is not None:
+        factors.append(sample_weight.to(dtype))
+    weights = reduce(torch.mul, factors)
     return weights if active is None else torch.where(active, weights, 0)
 
 
@@ -234,7 +265,7 @@ def _as_divisor(normalizer: float | Tensor, scores: Tensor) -> Tensor:
 def check_tensors(
     scores: Tensor,
     labels: Tensor,
-    weight: Tensor | None,
+    weight: Weight | None,
     margin: float | Tensor | None = None,
     normalizer: float | Tensor | None = None,
     reduction: str = "mean",
@@ -246,10 +277,10 @@ def check_tensors(
         n_classes = shard.check(n_classes)
     elif n_classes == 0:
         raise ValueError(f"scores must have at least one class, got shape {tuple(scores.shape)}")
-    check_constants(weight, margin)
     if weight is not None:
         _check_weight(weight, n_classes, scores)
     if isinstance(margin, Tensor):
+        _check_floating_constant("margin", margin)
         _check_margins(margin, n_classes, scores)
     if normalizer is not None:
         _check_normalizer(normalizer, reduction, scores)
@@ -257,17 +288,16 @@ def check_tensors(
 
 
 def check_constants(weight: Tensor | None, margin: float | Tensor | None) -> None:
-    """Check what need not be compared with the scores."""
+    """Check what a module keeps, as far as it need not be compared with the scores."""
     if weight is not None:
+        advice = "; a weight for each sample is given to the call"
         if not isinstance(weight, Tensor):
-            raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}")
-        _check_floating("weight", weight)
-        _check_constant("weight", weight)
+            raise TypeError(f"weight must be a Tensor, got {type(weight).__name__}{advice}")
+        _check_floating_constant("weight", weight)
         if weight.dim() != 1:
-            raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
+            raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}{advice}")
     if isinstance(margin, Tensor):
-        _check_floating("margin", margin)
-        _check_constant("margin", margin)
+        _check_floating_constant("margin", margin)
 
 
 def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
@@ -320,16 +350,45 @@ def _cause(of_scores: torch.Size, of_labels: torch.Size) -> str:
     return ""
 
 
-def _check_weight(weight: Tensor, n_classes: int, scores: Tensor) -> None:
-    if not _has_shape(weight, (n_classes,)):
-        raise ValueError(f"weight must have shape ({n_classes},), got {tuple(weight.shape)}")
-    _check_device("weight", weight, scores)
+def _check_weight(weight: Weight, n_classes: int, scores: Tensor) -> None:
+    shapes = {"class": (n_classes,), "sample": _shape_of_samples(scores)}
+    given: list[tuple[Any, tuple[str, ...]]] = [(weight, tuple(shapes))]
+    if isinstance(weight, tuple) and len(weight) == 2:
+        given = [(weight[0], ("class",)), (weight[1], ("sample",))]
+    for tensor, kinds in given:
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                "weight must be a Tensor or a tuple of two, a class weight and a sample weight, "
+                f"got {type(tensor).__name__}"
+            )
+        _check_floating_constant("weight", tensor)
+        if not any(_has_shape(tensor, shapes[kind]) for kind in kinds):
+            expected = " or ".join(f"{shapes[kind]} for a weight per {kind}" for kind in kinds)
+            raise ValueError(f"weight must have shape {expected}, got {tuple(tensor.shape)}")
+        _check_device("weight", tensor, scores)
+
+
+def split_weight(weight: Weight | None, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the weight of each class and that of each sample, of a weight that has been checked."""
+    if isinstance(weight, tuple):
+        return weight
+    # of a single row (C,) both have one dimension
+    of_samples = weight is not None and (
+        weight.dim() > 1 or (scores.dim() == 1 and weight.shape != scores.shape)
+    )
+    return (None, weight) if of_samples else (weight, None)
+
+
+def _shape_of_samples(scores: Tensor) -> tuple[int, ...]:
+    """Return the shape of a number for each sample, that of the scores with 1 in place of C."""
+    class_dim = min(1, scores.dim() - 1)
+    return tuple(1 if i == class_dim else d for i, d in enumerate(scores.shape))
 
 
 def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
-    of_samples = tuple(
-        1 if i == min(1, scores.dim() - 1) else d for i, d in enumerate(scores.shape)
-    )
+    of_samples = _shape_of_samples(scores)
     if not any(_has_shape(margin, shape) for shape in ((), (n_classes,), of_samples)):
         raise ValueError(
             f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
@@ -367,6 +426,11 @@ def _check_dense(name: str, tensor: Tensor) -> None:
     if tensor.layout is not torch.strided or tensor.is_nested:
         layout = "nested" if tensor.is_nested else tensor.layout
         raise TypeError(f"{name} must be a dense Tensor, got layout {layout}")
+
+
+def _check_floating_constant(name: str, tensor: Tensor) -> None:
+    _check_floating(name, tensor)
+    _check_constant(name, tensor)
 
 
 def _check_constant(name: str, tensor: Tensor) -> None:

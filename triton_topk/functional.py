@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from triton_topk import autograd
-from triton_topk.arguments import Backend, Gradient, Reduction
-from triton_topk.batch import Batch, Tensors, check_tensors
+from triton_topk.arguments import Backend, Gradient, Reduction, Weight
+from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
 from triton_topk.keywords import explained
 from triton_topk.losses import (
     HardSVM,
@@ -67,7 +67,7 @@ def smooth_svm(
     *,
     tau: float = 1.0,
     margin: float | Tensor = 1.0,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -109,7 +109,7 @@ def smooth_svm(
     *,
     tau: float = 1.0,
     margin: float | Tensor = 1.0,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -187,7 +187,7 @@ def hard_svm(
     k: int = 5,
     *,
     margin: float | Tensor = 1.0,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -226,7 +226,7 @@ def hard_svm(
     k: int = 5,
     *,
     margin: float | Tensor = 1.0,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -277,7 +277,7 @@ def lq_loss(
     q: float = 0.7,
     *,
     truncation: float | None = None,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -317,7 +317,7 @@ def lq_loss(
     q: float = 0.7,
     *,
     truncation: float | None = None,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -373,7 +373,7 @@ def smooth_svm_lq(
     tau: float = 1.0,
     margin: float | Tensor = 1.0,
     truncation: float | None = None,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -420,7 +420,7 @@ def smooth_svm_lq(
     tau: float = 1.0,
     margin: float | Tensor = 1.0,
     truncation: float | None = None,
-    weight: Tensor | None = None,
+    weight: Weight | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
@@ -470,14 +470,16 @@ def _number(margin: float | Tensor) -> float:
 def _evaluate(
     loss_type: type[Loss],
     parameters: tuple[Any, ...],
-    tensors: Tensors,
+    given: Tensors,
     options: tuple[Any, ...],
     shard: ClassShard | None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     """Check the arguments, compute the losses, reduce them, and give the results their shapes."""
-    labels, reduction = tensors[1], options[1]
-    n_classes = check_tensors(*tensors, reduction, shard)
+    scores, labels, weight, margin, normalizer = given
+    reduction = options[1]
+    n_classes = check_tensors(*given, reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
+    tensors = (scores, labels, *split_weight(weight, scores), margin, normalizer)
     plain = is_plain(tensors)
     batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
     if shard is not None:

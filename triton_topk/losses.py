@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from triton_topk import arguments
-from triton_topk.arguments import UNKNOWN, Backend, Gradient, Reduction
+from triton_topk.arguments import UNKNOWN, Backend, Gradient, Reduction, Weight
 
 if TYPE_CHECKING:
     from triton_topk.shard import ClassShard
@@ -57,7 +57,7 @@ def _remembered(check: Callable[P, T]) -> Callable[P, T]:
 class Options(TypedDict, total=False):
     """Every loss has these options, for the types of the public functions."""
 
-    weight: Tensor | None
+    weight: Weight | None
     ignore_index: int
     reduction: Reduction
     normalizer: float | Tensor | None

@@ -52,25 +52,39 @@ class LossModule(torch.nn.Module):
 
     @explained
     def forward(
-        self, scores: Tensor, labels: Tensor, *, normalizer: float | Tensor | None = None
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        *,
+        weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
     ) -> Tensor | tuple[Tensor, TopkHits]:
         """Compute the loss of scores (N, C, ...) for labels (N, ...), and the hits with `return_topk_hits`.
 
         Args:
             scores: (C,), (N, C) or (N, C, d1, ...), any strides; float16, bfloat16, float32 or float64.
             labels: class indices in [0, C) or `ignore_index`, of any integer dtype; (), (N,) or (N, d1, ...).
+            weight: in the shape of the scores with 1 in place of C, a factor for the loss of each sample of this call,
+                beside the module's weight of each class; of any floating-point dtype.
             normalizer: a number > 0, or a tensor with one element: the sum of the losses is divided by it, whether
                 `reduction` is "mean" or "sum".
         """
-        loss: Tensor | tuple[Tensor, TopkHits] = self._loss(scores, labels, normalizer)
+        loss: Tensor | tuple[Tensor, TopkHits] = self._loss(scores, labels, weight, normalizer)
         return loss
 
     def _loss(
-        self, scores: Tensor, labels: Tensor, normalizer: float | Tensor | None, **changed: Any
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        normalizer: float | Tensor | None,
+        /,
+        **changed: Any,
     ) -> Any:
         """Call the function with the options, but for those that are changed."""
-        options = {name: getattr(self, name) for name in self._options} | changed
-        return self._function(scores, labels, normalizer=normalizer, **options)
+        options = {name: getattr(self, name) for name in self._options}
+        given = options | {"weight": (self.weight, weight), "normalizer": normalizer} | changed
+        return self._function(scores, labels, **given)
 
     def extra_repr(self) -> str:
         options = {name: getattr(self, name) for name in self._options}

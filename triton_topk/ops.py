@@ -25,8 +25,8 @@ from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype, check_tensor
 from triton_topk.losses import LOSSES, Form, Loss
 
 _BATCH = (
-    "Tensor scores, Tensor labels, Tensor? weight, Tensor? margins, Tensor? normalizer, "
-    "Tensor? summary"
+    "Tensor scores, Tensor labels, Tensor? weight, Tensor? sample_weight, Tensor? margins, "
+    "Tensor? normalizer, Tensor? summary"
 )
 _PLAIN = (Tensor, Parameter)
 # Operators give no more than the shapes of such tensors.
@@ -207,13 +207,14 @@ def _of_tensors(function: Callable[..., Any], loss: Loss, *tensors: Any) -> Any:
 
 def _check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
     """Raise an error where what is read of a tensor would not be in it."""
-    scores, labels, weight, margins, normalizer, numbers = batch.tensors
-    n_classes = check_tensors(scores, labels, weight, normalizer=normalizer)
+    scores, labels, weight, sample_weight, margins, normalizer, numbers = batch.tensors
+    n_classes = check_tensors(scores, labels, (weight, None), normalizer=normalizer)
     if "k" in loss.parameters() and numbers is None:
         arguments.k(loss.k, n_classes)  # type: ignore[attr-defined]
     rows = scores.shape[:1]
     for name, tensor, shape in (
         ("labels", labels, rows),
+        ("sample_weight", sample_weight, rows),
         ("margins", margins, (*rows, batch.n_classes)),
         ("summary", numbers, (summary.numbers(loss.form), *rows)),
         ("upstream", upstream, rows),

@@ -63,9 +63,9 @@ class TruncatedLqLoss(LossModule):
         truncation: t in (0, 1).
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the class weights of all labels in the
-            batch, pruned samples' included, as the paper's sum over the training set does: a kept sample counts as
-            much however many others are pruned, and a batch without any is 0.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights, of the class and of the call, of
+            all labels in the batch, pruned samples' included, as the paper's sum over the training set does: a kept
+            sample counts as much however many others are pruned, and a batch without any is 0.
         backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
             "eager" for PyTorch operations, None to choose the first of these that can.
 
@@ -140,6 +140,7 @@ class TruncatedLqLoss(LossModule):
         labels: Tensor,
         indices: Tensor | None = None,
         *,
+        weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """Compute the loss of scores (N, C, ...) for labels (N, ...) of the training samples `indices`.
@@ -150,18 +151,20 @@ class TruncatedLqLoss(LossModule):
                 of the labels' shape, any integer dtype, each in [0, num_samples), on the CPU or on the device of
                 the scores.  One out of range is an IndexError on the CPU; on a GPU, where asking would wait for it,
                 it is PyTorch's device-side assertion.
+            weight: in the shape of the scores with 1 in place of C, a factor for the loss of each sample, beside the
+                module's weight of each class and the weight of 0 or 1 that the sample has.
             normalizer: divides the sum of the losses, as in :func:`triton_topk.lq_loss`.
         """
         loss: Tensor
         if not self.training:
-            loss = self._loss(scores, labels, normalizer)
+            loss = self._loss(scores, labels, weight, normalizer)
             return loss
         if indices is None:
             raise TypeError(
                 "indices must be given in training mode: a Tensor of the labels' shape with the place of each sample "
                 "in the training set; eval() gives the truncated loss, which needs none"
             )
-        self._check(scores, labels, indices, normalizer)
+        self._check(scores, labels, indices, weight, normalizer)
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
         kept = self.kept.gather(0, self._flat(indices)).reshape(labels.shape) > 0.5
@@ -170,8 +173,11 @@ class TruncatedLqLoss(LossModule):
         kept_labels = labels.where(kept, self.ignore_index)
         if self.reduction == "mean" and normalizer is None:
             dtype = accumulation_dtype(scores.dtype)
-            normalizer = sum_of_weights(labels.reshape(-1), self.weight, dtype, self.ignore_index)
-        loss = self._loss(scores, kept_labels, normalizer, truncation=None)
+            of_samples = None if weight is None else weight.reshape(-1)
+            normalizer = sum_of_weights(
+                labels.reshape(-1), self.weight, of_samples, dtype, self.ignore_index
+            )
+        loss = self._loss(scores, kept_labels, weight, normalizer, truncation=None)
         return loss
 
     @explained
@@ -185,7 +191,7 @@ class TruncatedLqLoss(LossModule):
         """
         self._check(scores, labels, indices)
         minus_log_p = self._loss(
-            scores, labels, None, q=0.0, truncation=None, weight=None, reduction="none"
+            scores, labels, None, None, q=0.0, truncation=None, weight=None, reduction="none"
         )
         pruned = (minus_log_p >= -math.log(self.truncation)).reshape(-1)
         indices = self._flat(indices)
@@ -232,9 +238,11 @@ class TruncatedLqLoss(LossModule):
         scores: Tensor,
         labels: Tensor,
         indices: Tensor,
+        weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
     ) -> None:
-        check_tensors(scores, labels, self.weight, normalizer=normalizer, reduction=self.reduction)
+        weights = self.weight, weight
+        check_tensors(scores, labels, weights, normalizer=normalizer, reduction=self.reduction)
         _check_threshold(self.truncation)
         Lq.checked(self.q, self.truncation, self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):

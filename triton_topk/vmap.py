@@ -28,7 +28,7 @@ def batches_first(info: Any, in_dims: Sequence[Any], tensors: Sequence[Tensor | 
 
 def merge(batches: Batch, ignore_index: int) -> tuple[Batch, Tensor]:
     """Return one batch of B N rows of B batches of N, and the factor (B, N) of its losses."""
-    scores, labels, _, _, normalizer, _ = batches.tensors
+    scores, labels, *_, normalizer, _ = batches.tensors
     if normalizer is not None:
         batches = batches._replace(normalizer=normalizer.unsqueeze(1))
     labelled = batches.read_labels(ignore_index, accumulation_dtype(scores.dtype))

@@ -344,12 +344,20 @@ def test_an_upstream_gradient_with_a_tangent(loss: Loss, reduction: str) -> None
     torch.testing.assert_close(tangent, 3 * primal)
 
 
+CONSTANTS = {
+    "weight": torch.ones(C),
+    "sample weight": torch.ones(N, 1),
+    "margin": torch.ones(C),
+    "normalizer": torch.tensor(3.0),
+}
+
+
 @pytest.mark.parametrize(
     ("loss", "argument"),
     [
         (loss, argument)
         for loss in one_of_each(3)
-        for argument in ("weight", "normalizer", "margin")
+        for argument in CONSTANTS
         if (loss.name, argument) != ("lq_loss", "margin")
     ],
     ids=str,
@@ -357,15 +365,16 @@ def test_an_upstream_gradient_with_a_tangent(loss: Loss, reduction: str) -> None
 @pytest.mark.parametrize("of_gradient", [False, True])
 def test_other_arguments_have_no_tangent(loss: Loss, argument: str, of_gradient: bool) -> None:
     # an error, not a tangent of zero
-    given = torch.tensor(3.0) if argument == "normalizer" else torch.rand(C)
+    given = CONSTANTS[argument]
+    name = argument.removeprefix("sample ")
 
     def of_argument(x: Tensor) -> Tensor:
         def of_scores(scores: Tensor) -> Tensor:
-            return loss(scores, LABELS, **{argument: x})
+            return loss(scores, LABELS, **{name: x})
 
         return (grad(of_scores) if of_gradient else of_scores)(random_scores(N, C))
 
-    with pytest.raises(NotImplementedError, match=f"^{argument} must have no tangent.*{loss.name}"):
+    with pytest.raises(NotImplementedError, match=f"^{name} must have no tangent.*{loss.name}"):
         jvp(of_argument, (given,), (given,))
 
 
@@ -380,7 +389,8 @@ def test_no_forward_mode_of_forward_mode(loss: Loss) -> None:
 
 
 def test_operators_have_no_forward_mode() -> None:
-    scores, options = random_scores(N, C), (None, None, None, 0.7, None, -100, None, None)
+    scores = random_scores(N, C)
+    options = None, None, None, None, 0.7, None, -100, None, None
 
     def losses(scores: Tensor) -> Tensor:
         return torch.ops.triton_topk.lq_loss(scores, LABELS, *options)[0]

@@ -47,6 +47,11 @@ MARGINS = torch.linspace(0.1, 1, 11)
 IDS = [inputs[0] for inputs in INPUTS]
 
 
+def _of_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight of each sample, and the margins."""
+    return torch.linspace(0.5, 2, len(scores)), MARGINS.expand_as(scores)
+
+
 @pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
@@ -58,7 +63,7 @@ def test_loss(inputs, normalized, requires_grad):
     operator = getattr(operators, name)
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, *loss.values),
     )
 
 
@@ -73,7 +78,7 @@ def test_loss_with_gradient(inputs, normalized, requires_grad):
     operator = getattr(operators, f"{name}_with_gradient")
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, *loss.values),
     )
 
 
@@ -89,7 +94,7 @@ def test_gradient(inputs, normalized, expanded):
     operator = getattr(operators, f"{name}_gradient")
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, MARGINS.expand_as(scores), normalizer, upstream, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, upstream, *loss.values),
     )
 
 
@@ -99,13 +104,15 @@ def test_gradient(inputs, normalized, expanded):
         ("labels", {"labels": torch.arange(4)}),
         ("labels", {"scores": random_scores(5, 11, 2), "labels": torch.zeros(5, 2).long()}),
         ("weight", {"weight": torch.ones(3)}),
+        ("weight", {"weight": torch.ones(5, 1)}),
+        ("sample_weight", {"sample_weight": torch.ones(5, 1)}),
         ("margins", {"margins": torch.ones(2, 11)}),
         ("upstream", {"upstream": torch.ones(3)}),
         ("k", {"scores": random_scores(5, 3), "labels": torch.zeros(5).long()}),
     ],
 )
 def test_arguments_that_do_not_go_together(argument: str, wrong: dict[str, Tensor]) -> None:
-    names = "scores", "labels", "weight", "margins", "normalizer", "upstream"
+    names = "scores", "labels", "weight", "sample_weight", "margins", "normalizer", "upstream"
     tensors = {"scores": random_scores(5, 11), "labels": torch.arange(5)} | wrong
     given = [tensors.get(name) for name in names]
     loss = SmoothSVM(3, 1.0, 1.0)

@@ -45,17 +45,23 @@ def test_the_divisor_of_a_mean(n_rows, dtype):
     labels = torch.randint(11, (n_rows,)).masked_fill_(torch.rand(n_rows) < 0.2, -100)
     weight = torch.rand(11, dtype=torch.float64)
     counted = labels[labels != -100]
-    found = sum_of_weights(labels, None, dtype, -100)
+    found = sum_of_weights(labels, None, None, dtype, -100)
     assert found == len(counted)
-    weighted = sum_of_weights(labels, weight, dtype, -100)
+    weighted = sum_of_weights(labels, weight, None, dtype, -100)
     torch.testing.assert_close(weighted, weight[counted].sum().to(dtype), rtol=1e-6, atol=0)
-    assert found.dtype == weighted.dtype == dtype
+    of_samples = torch.rand(n_rows, dtype=torch.float64)
+    both = sum_of_weights(labels, weight, of_samples, dtype, -100)
+    expected = (weight[counted] * of_samples[labels != -100]).sum().to(dtype)
+    torch.testing.assert_close(both, expected, rtol=1e-6, atol=0)
+    assert found.dtype == weighted.dtype == both.dtype == dtype
 
 
 def test_the_divisor_of_a_mean_reads_no_weight_of_what_is_no_class():
     """On a GPU, where nobody has looked at the labels, that would end the process."""
     labels = torch.tensor([0, 2**40, -1, 3])
-    assert sum_of_weights(labels, torch.tensor([1.0, 2.0, 4.0]), torch.float32, -100).isfinite()
+    weight = torch.tensor([1.0, 2.0, 4.0])
+    for of_samples in (None, torch.ones(4)):
+        assert sum_of_weights(labels, weight, of_samples, torch.float32, -100).isfinite()
 
 
 @every_loss

@@ -76,7 +76,7 @@ def test_a_word_of_nobody(loss: Loss) -> None:
 
 @every_loss
 def test_options_of_a_module_are_not_given_to_its_call(loss: Loss) -> None:
-    for option in ("return_topk_hits", "reduction", "weight"):
+    for option in ("return_topk_hits", "reduction", "ignore_index"):
         assert refused(loss.module(), option) == "give it to the constructor"
     assert refused(MODULES[loss.name], "normalizer") == "give it to the call"
 

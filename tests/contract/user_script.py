@@ -19,11 +19,13 @@ LossAndHits = tuple[Tensor, TopkHits]
 
 scores, labels = torch.randn(8, 10, requires_grad=True), torch.randint(10, (8,))
 weight, margin = torch.ones(10), torch.ones(8, 1)
+of_samples = torch.ones(8, 1)
 
 
 def functions(hits: bool) -> None:
     assert_type(smooth_svm(scores, labels), Tensor)
     assert_type(hard_svm(scores, labels, 3, margin=margin, weight=weight), Tensor)
+    assert_type(smooth_svm(scores, labels, weight=(weight, of_samples)), Tensor)
     assert_type(lq_loss(scores, labels, q=0.5, truncation=0.1, return_topk_hits=False), Tensor)
     assert_type(smooth_svm_lq(scores, labels, mix=0.3, normalizer=8, backend="eager"), Tensor)
 
@@ -44,6 +46,7 @@ def modules() -> None:
     criterion = SmoothSVMLoss(k=3, tau=0.5, margin=margin, reduction="sum", gradient="taylor")
     criterion.tau = 0.1
     assert_type(criterion.forward(scores, labels, normalizer=8), Tensor | LossAndHits)
+    assert_type(criterion.forward(scores, labels, weight=of_samples), Tensor | LossAndHits)
     criterion(scores, labels).backward()
     assert_type(HardSVMLoss(weight=weight).weight, Tensor | None)
     assert_type(LqLoss(truncation=0.1).truncation, float | None)
@@ -77,6 +80,7 @@ def wrong_values() -> None:
     smooth_svm(scores, labels, reduction="avg")  # type: ignore[call-overload]
     smooth_svm(scores, labels, backend="cuda", return_topk_hits=True)  # type: ignore[call-overload]
     smooth_svm(scores, labels, gradient="paper")  # type: ignore[call-overload]
+    smooth_svm(scores, labels, weight=[1.0] * 10)  # type: ignore[call-overload]
     smooth_svm(scores, labels, tau=weight, return_topk_hits=True)  # type: ignore[call-overload]
     LqLoss(reduction="avg")  # type: ignore[arg-type]
     TruncatedLqLoss(100, backend="cuda")  # type: ignore[arg-type]

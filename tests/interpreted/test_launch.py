@@ -182,7 +182,7 @@ def test_operators_take_scores_of_any_stride(
     backend: str, batch: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     scores, labels, _ = batch
-    options = labels, None, None, None, *replace(LQ, backend=backend).values
+    options = labels, None, None, None, None, *replace(LQ, backend=backend).values
     expected = torch.ops.triton_topk.lq_loss_with_gradient(scores, *options)
     for laid_out in (scores.t().contiguous().t(), torch.stack([scores, -scores], 2)[:, :, 0]):
         assert laid_out.stride(1) != 1
@@ -295,7 +295,7 @@ def test_operators_given_tensors_that_do_not_hold_their_values(
     backend: str, batch: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     operators, (scores, labels, weight) = torch.ops.triton_topk, batch
-    plain = scores, labels, weight, weight.expand(6, 20), torch.tensor(3.0)
+    plain = scores, labels, weight, weight[:6], weight.expand(6, 20), torch.tensor(3.0)
     lazy = tuple(map(negated_twice, plain))
     parameters = replace(LQ, backend=backend).values
     for name in ("lq_loss", "lq_loss_with_gradient"):

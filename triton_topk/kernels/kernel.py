@@ -39,6 +39,7 @@ from triton_topk.kernels.constants import Numbers
     do_not_specialize_on_alignment=[
         "labels",
         "weight",
+        "sample_weight",
         "margins",
         "normalizer",
         "upstream",
@@ -50,6 +51,7 @@ def loss_kernel(
     scores,  # [N, C], rows of adjacent classes
     labels,  # [N]
     weight,  # [C] or None
+    sample_weight,  # [N] or None
     margins,  # [N, C] or None
     normalizer,  # [] or None
     upstream,  # [N] or None
@@ -156,6 +158,8 @@ def loss_kernel(
         scale = tl.full([LAYOUT.rows], 1.0, ACC)
         if weight is not None:
             scale = tl.load(weight + label, mask=valid, other=0.0).to(ACC)
+        if sample_weight is not None:
+            scale = scale * tl.load(sample_weight + number, mask=valid, other=0.0).to(ACC)
         if normalizer is not None:
             scale = scale / tl.load(normalizer).to(ACC)
         if hits is not None:

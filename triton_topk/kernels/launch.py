@@ -60,7 +60,7 @@ def run(
     config: table.Config | None = None,
 ) -> None:
     """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
-    scores, labels, weight, margins, normalizer, _ = batch.tensors
+    scores, labels, weight, sample_weight, margins, normalizer, _ = batch.tensors
     n_rows, n = scores.shape
     if n_rows == 0:
         return
@@ -84,15 +84,17 @@ def run(
     if plan.first is not None:
         dtype = accumulation_dtype(scores.dtype)
         summaries = scores.new_empty((n_rows, plan.parts, plan.summary), dtype=dtype)
-        tensors = (scores, labels, *[None] * 7, summaries)
+        tensors = (scores, labels, *[None] * 8, summaries)
         _launch(loss_kernel, n_programs * plan.parts, tensors, numbers, *plan.first)
         if gradient is not None:
             n_programs *= plan.parts
     weight = None if weight is None else weight.contiguous()
+    sample_weight = None if sample_weight is None else sample_weight.contiguous()
     tensors = (
         scores,
         labels,
         weight,
+        sample_weight,
         margins,
         normalizer,
         upstream,

@@ -65,7 +65,11 @@ def read(batch, m, r, slots):
         batch.hits[2 * row], batch.hits[2 * row + 1] = rank < 1, rank < batch.k_of_hits
     m.x[at] = -np.inf
     m.margin[r] = batch.margins[row * batch.margin_row_stride + y * batch.margin_stride]
-    m.factor[r] = batch.weight[y * batch.weight_stride] / batch.normalizer
+    weight = (
+        batch.weight[y * batch.weight_stride]
+        * batch.sample_weight[row * batch.sample_weight_stride]
+    )
+    m.factor[r] = weight / batch.normalizer
     m.scale[r] = m.factor[r] * batch.upstream[row * batch.upstream_stride]
     m.loss[r] = 0.0
 

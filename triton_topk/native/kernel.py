@@ -24,6 +24,8 @@ class Pointers(NamedTuple):
     ignore_index: int
     weight: int  # of each class
     weight_stride: int
+    sample_weight: int  # of each row
+    sample_weight_stride: int
     normalizer: float
     margins: int  # of each row for each label that it could have
     margin_row_stride: int
@@ -43,7 +45,8 @@ class Pointers(NamedTuple):
 def compute(
     storage, real, result, memory, terms, slots, first, last,
     scores, row_stride, stride, n, labels, label_stride, ignore_index,
-    weight, weight_stride, normalizer, margins, margin_row_stride, margin_stride, upstream, upstream_stride,
+    weight, weight_stride, sample_weight, sample_weight_stride, normalizer,
+    margins, margin_row_stride, margin_stride, upstream, upstream_stride,
     losses, hits, k_of_hits, gradient,
 ):  # fmt: skip
     """Compute what is asked for, where the address is not 0, of the rows from first to last.
@@ -55,7 +58,7 @@ def compute(
     batch = Pointers(
         pointer_to(scores, storage), row_stride, stride, n,
         pointer_to(labels, 0), label_stride, ignore_index,
-        pointer_to(weight, 0.0), weight_stride, normalizer,
+        pointer_to(weight, 0.0), weight_stride, pointer_to(sample_weight, 0.0), sample_weight_stride, normalizer,
         pointer_to(margins, 0.0), margin_row_stride, margin_stride,
         pointer_to(upstream, 0.0), upstream_stride,
         pointer_to(losses, result), losses != 0,

@@ -101,8 +101,8 @@ def run(
         return
     storage, real, result, terms, slots, bytes_, work = _plan(loss, n, scores.dtype)
     labels = class_indices(batch.labels, loss.ignore_index)
-    weight, margins = _in_float64(batch.weight), _in_float64(batch.margins)
-    upstream = _in_float64(upstream)
+    weight, sample_weight = _in_float64(batch.weight), _in_float64(batch.sample_weight)
+    margins, upstream = _in_float64(batch.margins), _in_float64(upstream)
     normalizer = 1.0 if batch.normalizer is None else float(batch.normalizer)
     divisor = normalizer * batch.divisor
 
@@ -124,6 +124,7 @@ def run(
             *labels.stride(),
             loss.ignore_index,
             *(_ONES if weight is None else _located(weight)),
+            *(_ONES if sample_weight is None else _located(sample_weight)),
             divisor,
             *(_ZEROS if margins is None else _located(margins)),
             *(_ONES if upstream is None else _located(upstream)),

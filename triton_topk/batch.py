@@ -148,7 +148,7 @@ class Batch(NamedTuple):
             valid = active & (labels >= 0) & (labels < self.n_classes)
             label, factor = labels.where(valid, 0), active.to(dtype)
         if self.weight is not None or self.sample_weight is not None:
-            factor = _weights_of(label, self.weight, self.sample_weight, dtype, active)
+            factor = weights_of(label, self.weight, self.sample_weight, dtype, active)
         if self.divisor != 1:
             factor = factor / self.divisor
         if self.normalizer is not None:
@@ -233,10 +233,10 @@ def sum_of_weights(
     active = None if complete else labels != ignore_index
     if weight is not None and active is not None:
         labels = labels.clamp(0, weight.shape[0] - 1)
-    return _weights_of(labels, weight, sample_weight, dtype, active).sum()
+    return weights_of(labels, weight, sample_weight, dtype, active).sum()
 
 
-def _weights_of(
+def weights_of(
     label: Tensor,
     weight: Tensor | None,
     sample_weight: Tensor | None,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from triton_topk import arguments, ops, polynomial
-from triton_topk.batch import Batch
+from triton_topk.batch import Batch, accumulation_dtype, weights_of
 from triton_topk.losses import Loss
 from triton_topk.summary import numbers
 
@@ -39,7 +39,7 @@ class ClassShard:
 
     Each loss takes `shard=ClassShard(...)`.  The labels, the weight and the margins are then those of all classes, and
     the same on every rank.  So is the loss, to the bit; its gradient is that of this rank's scores.  A call gathers
-    2 k + 4 numbers of float64 for each row, for k <= 5, from every rank; a backward needs no communication.
+    2 k + 5 numbers of float64 for each row, for k <= 5, from every rank; a backward needs no communication.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or value.
@@ -120,10 +120,10 @@ def _localized(shard: ClassShard, batch: Batch, loss: Loss) -> tuple[Batch, Loss
         is_class = (labels >= 0) & (labels < shard.total)
         local = local.masked_fill(~is_class, _NO_CLASS).masked_fill(~active, _IGNORED)
         label = labels.where(is_class, 0)
-    weight, sample_weight, margins = batch.weight, batch.sample_weight, batch.margins
-    if weight is not None:
-        weight = weight.gather(0, label)
-        sample_weight = weight if sample_weight is None else weight * sample_weight
+    sample_weight, margins = batch.sample_weight, batch.margins
+    if batch.weight is not None:
+        dtype = accumulation_dtype(scores.dtype)
+        sample_weight = weights_of(label, batch.weight, sample_weight, dtype, None)
     if margins is not None:
         margins = margins.gather(1, label.unsqueeze(1)).expand(-1, n + 1)
     # a place for the summary

@@ -18,63 +18,62 @@ from triton_topk.losses import Form
 
 
 class Summary(NamedTuple):
-    """The fields are views of the numbers, (top + degree + 4, N)."""
+    """The fields are views of the numbers, (top + degree + 5, N)."""
 
     v: Tensor  # (top, N), the largest scores, descending; NaN stands for +inf
     r: Tensor  # (degree, N), sigma_1, ... of exp((s_i - v_k) / (k tau)) of all scores that are not of v
-    total: (
-        Tensor  # (N,), the sum of exp(s_i - v_1) of all scores, or how many are equal to v_k, or 0
-    )
+    tied: Tensor  # (N,), 1 if one of those is equal to the last of v, else 0
+    total: Tensor  # (N,), as the form says, of exp(s_i - v_1), or of the scores equal to v_k
     s_y: Tensor  # (N,), the score of the label, if it is among the classes
     rank: Tensor  # (N,), how many of the classes come before it in the order of scores
     place: Tensor  # (N,), 0 if the label is among the classes, 1 if it is behind, -1 if it is before them
 
     @classmethod
     def of(cls, numbers: Tensor, form: Form) -> Summary:
-        v, r, others = numbers.split((form.top, form.degree, 4))
-        return cls(v, r, *others.unbind(0))
+        """Return the fields of a summary, or of several, with a dimension for them before the others."""
+        v, r, others = numbers.split((form.top, form.degree, 5), dim=-2)
+        return cls(v, r, *others.unbind(-2))
 
 
 def numbers(form: Form) -> int:
     """Count the numbers of a row."""
-    return form.top + form.degree + 4
+    return form.top + form.degree + 5
 
 
 def merge(summaries: Tensor, form: Form) -> Tensor:
     """Merge summaries (shards, numbers, N) to one of all classes."""
-    out = torch.empty_like(summaries[0])
-    merged, parts = Summary.of(out, form), [Summary.of(part, form) for part in summaries]
-    v = torch.stack([part.v for part in parts])
+    out = torch.zeros_like(summaries[0])
+    merged, parts = Summary.of(out, form), Summary.of(summaries, form)
+    v = parts.v
     ordered = v.flatten(0, 1).sort(0, descending=True).values
+    evicted = ordered[form.top :]
     merged.v.copy_(ordered[: form.top])
-    first, pivot = merged.v[0], merged.v[form.k - 1]
+    first, pivot, floor = merged.v[0], merged.v[form.k - 1], merged.v[-1]
     pivots = v[:, form.k - 1]
     if form.degree:
         # e relative to the pivot of a part is this times what it is relative to that of all
         log_scale = (pivots - pivot) * form.rate
         powers = torch.arange(1, form.degree + 1, device=v.device).unsqueeze(1)
-        r = torch.stack([part.r for part in parts])
         # a part of fewer than k classes has no pivot, and nothing in r
-        r = torch.where(r == 0, 0, r * (log_scale.unsqueeze(1) * powers).exp_())
-        evicted = _of_scores(ordered[form.top :], pivot, form)
-        merged.r.copy_(polynomial.product(torch.cat((r, evicted)).movedim(0, 1), form.degree))
-    total = torch.stack([part.total for part in parts])
+        scaled = parts.r * (log_scale.unsqueeze(1) * powers).exp_()
+        r = torch.where(parts.r == 0, 0, scaled)
+        r = torch.cat((r, _of_scores(evicted, pivot, form)))
+        merged.r.copy_(polynomial.product(r.movedim(0, 1), form.degree))
+    tied = (evicted == floor).any(0) | ((parts.tied > 0) & (v[:, -1] == floor)).any(0)
+    merged.tied.copy_(tied)
     if form.total == "ties":
         # above its own pivot a part has no more than v
-        total = torch.where(pivots == pivot, total, (v == pivot).sum(1))
+        total = torch.where(pivots == pivot, parts.total, (v == pivot).sum(1))
     else:
-        total = torch.where(total == 0, 0, total * (v[:, 0] - first).exp_())
-    torch.sum(total, 0, out=merged.total)
-    place = torch.stack([part.place for part in parts])
-    own = place == 0
-    s_y = torch.stack([part.s_y for part in parts]).masked_fill_(~own, 0).sum(0)
+        total = torch.where(parts.total == 0, 0, parts.total * (v[:, 0] - first).exp_())
+    merged.total.copy_(total.sum(0))
+    own = parts.place == 0
     # a label that is no class has no score
-    merged.s_y.copy_(s_y.masked_fill_(own.sum(0) != 1, math.nan))
+    s_y = torch.where(own, parts.s_y, 0).sum(0).masked_fill_(own.sum(0) != 1, math.nan)
+    merged.s_y.copy_(s_y)
     # of equal scores the lower class comes first
-    before = (v > merged.s_y) | ((v == merged.s_y) & (place > 0).unsqueeze(1))
-    rank = torch.stack([part.rank for part in parts])
-    torch.sum(torch.where(own, rank, before.sum(1)), 0, out=merged.rank)
-    merged.place.zero_()
+    before = (v > s_y) | ((v == s_y) & (parts.place > 0).unsqueeze(1))
+    merged.rank.copy_(torch.where(own, parts.rank, before.sum(1)).sum(0))
     return out
 
 

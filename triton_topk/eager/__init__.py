@@ -97,6 +97,8 @@ def summarize(batch: Batch, loss: Loss) -> None:
     top, where = smooth_svm.largest(others, min(rows.n, form.top))
     out.v.fill_(-math.inf)[: top.shape[1]] = smooth_svm.as_columns(top)
     first, pivot = out.v[[0, form.k - 1]].clamp(min=torch.finfo(others.dtype).min)
+    floor = out.v[-1].to(others.dtype).unsqueeze(1)
+    out.tied.copy_((others == floor).sum(1) > (out.v == out.v[-1]).sum(0))
     if form.total == "ties":
         out.total.copy_((others == pivot.unsqueeze(1)).sum(1))
     elif form.total:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +13,7 @@ from torch.compiler import is_compiling
 from triton_topk import arguments
 from triton_topk.arguments import Weight
 from triton_topk.losses import Loss
-
-if TYPE_CHECKING:
-    from triton_topk.shard import ClassShard
+from triton_topk.shard import ClassShard, classes_of
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGER_DTYPES = (
@@ -34,6 +32,11 @@ N_TENSORS = 7  # of a batch, its first fields
 
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Weight | None, float | Tensor | None, float | Tensor | None]
+
+
+BatchTensors = tuple[
+    Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None
+]
 
 
 class Batch(NamedTuple):
@@ -113,9 +116,7 @@ class Batch(NamedTuple):
         return self.scores.shape[-1] + (self.summary is not None)
 
     @property
-    def tensors(
-        self,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def tensors(self) -> BatchTensors:
         """Return what an operator takes, the divisor as the normalizer."""
         normalizer = self.normalizer
         if self.divisor != 1:
@@ -273,9 +274,8 @@ def check_tensors(
 ) -> int:
     """Check the tensors of a call; return the number of classes C."""
     n_classes = _check_scores_and_labels(scores, labels)
-    if shard is not None:
-        n_classes = shard.check(n_classes)
-    elif n_classes == 0:
+    n_classes = classes_of(shard, n_classes)
+    if n_classes == 0:
         raise ValueError(f"scores must have at least one class, got shape {tuple(scores.shape)}")
     if weight is not None:
         _check_weight(weight, n_classes, scores)

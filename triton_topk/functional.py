@@ -32,6 +32,7 @@ from torch import Tensor
 from triton_topk import autograd
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
 from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
+from triton_topk.exchange import exchange
 from triton_topk.keywords import explained
 from triton_topk.losses import (
     HardSVM,
@@ -45,7 +46,7 @@ from triton_topk.losses import (
     SmoothSVMOptions,
 )
 from triton_topk.ops import is_plain
-from triton_topk.shard import ClassShard, exchange
+from triton_topk.shard import ClassShard
 
 
 class TopkHits(NamedTuple):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache, wraps
 from types import NoneType
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     NamedTuple,
@@ -25,9 +24,7 @@ from torch.compiler import is_compiling
 
 from triton_topk import arguments
 from triton_topk.arguments import UNKNOWN, Backend, Gradient, Reduction, Weight
-
-if TYPE_CHECKING:
-    from triton_topk.shard import ClassShard
+from triton_topk.shard import ClassShard
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from triton_topk.batch import check_constants
 from triton_topk.functional import TopkHits
 from triton_topk.keywords import explained
 from triton_topk.losses import Loss
+from triton_topk.shard import ClassShard, check_shard
 
 
 class LossModule(torch.nn.Module):
@@ -26,15 +27,20 @@ class LossModule(torch.nn.Module):
     ignore_index: int
     reduction: Reduction
     backend: Backend | None
+    shard: ClassShard | None
 
-    def __init__(self, loss: type[Loss], weight: Tensor | None, **options: Any) -> None:
+    def __init__(
+        self, loss: type[Loss], weight: Tensor | None, shard: ClassShard | None, **options: Any
+    ) -> None:
         """The arguments are described with the class.  All of them are checked here, but for k < C."""
         super().__init__()
+        check_shard(shard)
         margin = options.get("margin")
         check_constants(weight, margin)
         loss.checked(**options | ({"margin": 0.0} if isinstance(margin, Tensor) else {}))
         self._function = getattr(functional, loss.name)
-        self._options = (*options, "weight")
+        self._options = (*options, "weight", "shard")
+        self.shard = shard
         self.register_buffer("weight", weight)
         for name, value in options.items():
             setattr(self, name, value)

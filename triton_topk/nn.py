@@ -9,6 +9,7 @@ from triton_topk.keywords import explained
 from triton_topk.losses import HardSVM, Lq, Mixture, SmoothSVM
 from triton_topk.module import LossModule
 from triton_topk.pruning import TruncatedLqLoss
+from triton_topk.shard import ClassShard
 
 __all__ = ["HardSVMLoss", "LqLoss", "SmoothSVMLoss", "SmoothSVMLqLoss", "TruncatedLqLoss"]
 
@@ -41,6 +42,8 @@ class SmoothSVMLoss(LossModule):
         order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
             a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
+            the others.
 
     Call: `criterion(scores, labels, *, normalizer=None)`.
         The scores are (C,), (N, C) or (N, C, d1, ...), of float16, bfloat16, float32 or float64; the labels are class
@@ -78,10 +81,12 @@ class SmoothSVMLoss(LossModule):
         gradient: Gradient = "exact",
         order: int | None = None,
         backend: Backend | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         super().__init__(
             SmoothSVM,
             weight,
+            shard,
             k=k,
             tau=tau,
             margin=margin,
@@ -113,6 +118,8 @@ class HardSVMLoss(LossModule):
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
             a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
+            the others.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -137,10 +144,12 @@ class HardSVMLoss(LossModule):
         reduction: Reduction = "mean",
         return_topk_hits: bool = False,
         backend: Backend | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         super().__init__(
             HardSVM,
             weight,
+            shard,
             k=k,
             margin=margin,
             ignore_index=ignore_index,
@@ -171,6 +180,8 @@ class LqLoss(LossModule):
         k: of `return_topk_hits`, 1 <= k < C, and without a meaning otherwise.
         backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
             "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
+            the others.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -197,10 +208,12 @@ class LqLoss(LossModule):
         return_topk_hits: bool = False,
         k: int = 5,
         backend: Backend | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         super().__init__(
             Lq,
             weight,
+            shard,
             q=q,
             truncation=truncation,
             ignore_index=ignore_index,
@@ -235,6 +248,8 @@ class SmoothSVMLqLoss(LossModule):
         order: p of "taylor", at most C; 1 + k // 5 by default.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
             a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
+            the others.
 
     Call, raises: as :class:`SmoothSVMLoss`.
 
@@ -271,10 +286,12 @@ class SmoothSVMLqLoss(LossModule):
         gradient: Gradient = "exact",
         order: int | None = None,
         backend: Backend | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         super().__init__(
             Mixture,
             weight,
+            shard,
             k=k,
             q=q,
             mix=mix,

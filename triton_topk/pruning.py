@@ -15,6 +15,7 @@ from triton_topk.batch import accumulation_dtype, check_tensors, class_indices, 
 from triton_topk.keywords import explained
 from triton_topk.losses import Lq
 from triton_topk.module import LossModule
+from triton_topk.shard import ClassShard
 
 # A look at a sample leaves one of these until the ranks have agreed; 0: there was none since then.
 _PRUNED, _KEPT = 2, 3
@@ -68,6 +69,8 @@ class TruncatedLqLoss(LossModule):
             sample counts as much however many others are pruned, and a batch without any is 0.
         backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
             "eager" for PyTorch operations, None to choose the first of these that can.
+        shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
+            the others.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind, shape or value; in the constructor but for what
@@ -98,6 +101,7 @@ class TruncatedLqLoss(LossModule):
         ignore_index: int = -100,
         reduction: Reduction = "mean",
         backend: Backend | None = None,
+        shard: ClassShard | None = None,
     ) -> None:
         num_samples = arguments.integer("num_samples", num_samples)
         if num_samples < 1:
@@ -106,6 +110,7 @@ class TruncatedLqLoss(LossModule):
         super().__init__(
             Lq,
             weight,
+            shard,
             q=q,
             truncation=truncation,
             ignore_index=ignore_index,
@@ -242,7 +247,14 @@ class TruncatedLqLoss(LossModule):
         normalizer: float | Tensor | None = None,
     ) -> None:
         weights = self.weight, weight
-        check_tensors(scores, labels, weights, normalizer=normalizer, reduction=self.reduction)
+        check_tensors(
+            scores,
+            labels,
+            weights,
+            normalizer=normalizer,
+            reduction=self.reduction,
+            shard=self.shard,
+        )
         _check_threshold(self.truncation)
         Lq.checked(self.q, self.truncation, self.ignore_index, self.reduction, self.backend)
         if not isinstance(indices, Tensor):

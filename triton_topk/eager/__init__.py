@@ -70,16 +70,16 @@ def run(
     summary = None if batch.summary is None else Summary.of(batch.summary, loss.form)
     rows, factor = prepare(batch, loss.ignore_index, others, upstream, out, summary)
     # before the rows are overwritten
-    rank = None
+    found = None
     if loss.hits is not None:
         rank = rank_of_label(rows) if summary is None else summary.rank
+        found = torch.stack((rank < 1, rank < loss.hits), 1)
     result = formula.compute(rows, loss)
     if gradient is not None and out is not None and out is not gradient:
         gradient.copy_(out[:, : scores.shape[1]])
     if losses is not None:
         torch.mul(result, factor, out=losses)
-    if hits is not None and rank is not None:
-        found = torch.stack((rank < 1, rank < loss.hits), 1)
+    if hits is not None and found is not None:
         counted = (batch.labels != loss.ignore_index) & ~result.isnan()
         torch.logical_and(found, counted.unsqueeze(1), out=hits)
 

@@ -19,7 +19,7 @@ from triton_topk.losses import SmoothSVM
 
 def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     k, tau, order = loss.k, loss.tau, loss.order
-    others, n, label, s_y, margin, scale, out = rows
+    others, n, label, s_y, margin, scale, out, _ = rows
     others = infinite_as_nan(others.double())
     margin = margin + loss.margin
     rate = 1 / (k * tau)

@@ -23,17 +23,17 @@ _SMALL = 1e-20
 
 
 def compute(rows: Rows, loss: Lq) -> Tensor:
-    summary, losses, g = of_odds(rows, loss)
-    odds.write_gradient(rows, summary, g)
+    softmax, losses, g = of_odds(rows, loss)
+    odds.write_gradient(rows, softmax, g)
     return losses
 
 
-def of_odds(rows: Rows, loss: Lq) -> tuple[odds.Summary, Tensor, Tensor]:
-    """Return the summary of the others, the losses and -dL/ds_y (N,)."""
-    summary = odds.summarize(rows)
+def of_odds(rows: Rows, loss: Lq) -> tuple[odds.Softmax, Tensor, Tensor]:
+    """Return the softmax of the others, the losses and -dL/ds_y (N,)."""
+    softmax = odds.softmax_of(rows)
     if rows.summary is not None:
-        summary = odds.of_all(summary, rows.summary.v[0], rows.summary.total)
-    z = odds.log_odds(rows, summary, 0.0, 1.0)
+        softmax = odds.of_all(softmax, rows.summary.v[0], rows.summary.total)
+    z = odds.log_odds(rows, softmax, 0.0, 1.0)
     # beyond the threshold it is z, to the last digit of float64
     minus_log_p = F.softplus(z, threshold=40)
     losses, p_to_q = lq_of(minus_log_p, loss.q)
@@ -42,7 +42,7 @@ def of_odds(rows: Rows, loss: Lq) -> tuple[odds.Summary, Tensor, Tensor]:
         cut = minus_log_p >= -math.log(loss.truncation)
         losses = losses.masked_fill(cut, loss.truncated_loss)
         g = g.masked_fill(cut, 0)
-    return summary, losses, g
+    return softmax, losses, g
 
 
 def lq_of(minus_log_p: Tensor, q: float) -> tuple[Tensor, Tensor]:

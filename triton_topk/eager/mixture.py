@@ -12,7 +12,7 @@ from triton_topk.losses import Mixture
 
 
 def compute(rows: Rows, loss: Mixture) -> Tensor:
-    summary, lq_losses, g = lq.of_odds(rows, loss.lq)
+    softmax, lq_losses, g = lq.of_odds(rows, loss.lq)
     rows.others.scatter_(1, rows.label, -math.inf)
     svm_rows = rows
     if rows.scale is not None:
@@ -20,7 +20,7 @@ def compute(rows: Rows, loss: Mixture) -> Tensor:
     losses = loss.mix * smooth_svm.compute(svm_rows, loss.svm) + (1 - loss.mix) * lq_losses
     if rows.out is not None and rows.scale is not None:
         g = (1 - loss.mix) * g * rows.scale
-        share = (g / summary.sum_of_shares).to(rows.out.dtype)
-        rows.out.addcmul_(summary.shares, share.unsqueeze(1))
+        share = (g / softmax.sum_of_shares).to(rows.out.dtype)
+        rows.out.addcmul_(softmax.shares, share.unsqueeze(1))
         rows.out.scatter_add_(1, rows.label, g.neg_().to(rows.out.dtype).unsqueeze(1))
     return losses

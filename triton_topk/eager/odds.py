@@ -14,8 +14,8 @@ from torch import Tensor
 from triton_topk.eager.rows import Rows
 
 
-class Summary(NamedTuple):
-    """A summary of the others is in float64, since the odds are wrong by what rounds z."""
+class Softmax(NamedTuple):
+    """The softmax of the others is in float64, since the odds are wrong by what rounds z."""
 
     largest: Tensor  # (N,), m; -inf where no other class is left
     total: Tensor  # (N,), T
@@ -23,8 +23,8 @@ class Summary(NamedTuple):
     sum_of_shares: Tensor  # (N,), that factor, near 1 where the classes are those of the shares
 
 
-def summarize(rows: Rows, tau: float = 1.0) -> Summary:
-    """Summarize the others; overwrite them if tau is not 1, else the label's column."""
+def softmax_of(rows: Rows, tau: float = 1.0) -> Softmax:
+    """Return the softmax of the others; overwrite them if tau is not 1, else the label's column."""
     others = rows.others[:, : rows.n]
     largest = others.amax(1)
     # Stands for the label, so that the softmax of a row of masked classes is 0 and not NaN.
@@ -37,11 +37,11 @@ def summarize(rows: Rows, tau: float = 1.0) -> Summary:
     # softmax adds up one by one, which in long rows costs digits; sum does not
     sum_of_shares = shares.sum(1).double()
     # the largest class has the share 1 / T
-    return Summary(largest, sum_of_shares / shares.amax(1), shares, sum_of_shares)
+    return Softmax(largest, sum_of_shares / shares.amax(1), shares, sum_of_shares)
 
 
-def of_all(part: Summary, largest: Tensor, total: Tensor, tau: float = 1.0) -> Summary:
-    """Return the summary of all shards, given their m and T, with the shares of this one."""
+def of_all(part: Softmax, largest: Tensor, total: Tensor, tau: float = 1.0) -> Softmax:
+    """Return the softmax of all shards, given their m and T, with the shares of this one."""
     # 0 where no other class is left
     total = total.clamp(min=1)
     # equal infinities are equal
@@ -54,14 +54,14 @@ def of_all(part: Summary, largest: Tensor, total: Tensor, tau: float = 1.0) -> S
     )
 
 
-def log_odds(rows: Rows, summary: Summary, margin: Tensor | float, tau: float) -> Tensor:
+def log_odds(rows: Rows, softmax: Softmax, margin: Tensor | float, tau: float) -> Tensor:
     """Return z; -inf where no other class is left, or NaN if the label is masked too."""
-    return (summary.largest - rows.s_y + margin) / tau + summary.total.log()
+    return (softmax.largest - rows.s_y + margin) / tau + softmax.total.log()
 
 
-def write_gradient(rows: Rows, summary: Summary, g: Tensor) -> None:
+def write_gradient(rows: Rows, softmax: Softmax, g: Tensor) -> None:
     if rows.out is not None and rows.scale is not None:
         g = g * rows.scale
-        share = (g / summary.sum_of_shares).to(rows.out.dtype)
-        torch.mul(summary.shares, share.unsqueeze(1), out=rows.out)
+        share = (g / softmax.sum_of_shares).to(rows.out.dtype)
+        torch.mul(softmax.shares, share.unsqueeze(1), out=rows.out)
         rows.out.scatter_(1, rows.label, g.neg_().to(rows.out.dtype).unsqueeze(1))

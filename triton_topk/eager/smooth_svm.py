@@ -43,11 +43,11 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     margin = rows.margin + loss.margin
     if k == 1:
         # the series is not needed: e u_1 = P_1 is at most 1
-        summary = odds.summarize(rows, tau)
+        softmax = odds.softmax_of(rows, tau)
         if rows.summary is not None:
-            summary = odds.of_all(summary, rows.summary.v[0], 1 + rows.summary.r[0], tau)
-        z = odds.log_odds(rows, summary, margin, tau)
-        odds.write_gradient(rows, summary, z.sigmoid())
+            softmax = odds.of_all(softmax, rows.summary.v[0], 1 + rows.summary.r[0], tau)
+        z = odds.log_odds(rows, softmax, margin, tau)
+        odds.write_gradient(rows, softmax, z.sigmoid())
         return tau * F.softplus(z, threshold=40)
 
     others, n, label, s_y, _, scale, out, summary = rows

@@ -84,6 +84,7 @@ def outputs(
         of_classes, of_rows = torch.linspace(0, 1, n, **kind), labels.to(**kind) / n
         given["margins"] = (of_classes[:, None] + of_rows).t()  # of other strides than the scores
         given["weight"] = torch.linspace(0.5, 2, n, **kind)
+        given["sample_weight"] = 1 + of_rows
     run(Batch(rows, labels.to(device), **given), case.parameters, **found)
     return found
 

@@ -144,7 +144,9 @@ def test_nan_and_wrong_labels_stay_in_their_rows(loss: Loss) -> None:
     assert scores.grad is not None
     assert scores.grad.isnan().all(1).tolist() == [False, True, True, True]
     assert not scores.grad[0].isnan().any()
-    assert loss(scores, labels, weight=torch.rand(1000, device="cuda")).isnan()
+    weight = torch.rand(1000, device="cuda")
+    for given in (weight, (weight, torch.rand(4, 1, device="cuda"))):
+        assert loss(scores, labels, weight=given).isnan()
 
 
 @every_loss
@@ -177,7 +179,7 @@ def test_the_second_call_is_the_first(loss: Loss) -> None:
 def test_no_host_synchronisation(loss: Loss) -> None:
     scores = torch.randn(64, 1000, device="cuda", requires_grad=True)
     labels = torch.randint(1000, (64,), device="cuda")
-    weight = torch.rand(1000, device="cuda")
+    weight = torch.rand(1000, device="cuda"), torch.rand(64, 1, device="cuda")
 
     def step() -> None:
         for reduction in ("mean", "sum", "none"):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from losses import Loss, each, exactly_equal, one_of_each, random_labels, random_scores
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 pytestmark = [
     pytest.mark.gpu,
@@ -35,12 +36,13 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return scores.cuda(), labels.cuda()
 
 
-def tensors(loss: Loss) -> dict[str, Tensor]:
+def tensors(loss: Loss) -> dict[str, Any]:
     """All that a loss takes beside scores and labels."""
-    given = {"weight": torch.linspace(0.5, 2, C), "normalizer": torch.tensor(50)}
+    given = {"normalizer": torch.tensor(50)}
     if loss.name != "lq_loss":
         given["margin"] = MARGINS["of samples"]
-    return {name: x.cuda() for name, x in given.items()}
+    weight = torch.linspace(0.5, 2, C).cuda(), torch.linspace(0, 1, N)[:, None].cuda()
+    return {"weight": weight} | {name: x.cuda() for name, x in given.items()}
 
 
 def step(loss: Loss, scores: Tensor, labels: Tensor, **options: Any) -> list[Tensor]:
@@ -53,7 +55,7 @@ def step(loss: Loss, scores: Tensor, labels: Tensor, **options: Any) -> list[Ten
 
 
 def on_the_cpu(loss: Loss, scores: Tensor, labels: Tensor, **options: Any) -> list[Tensor]:
-    moved = {name: x.cpu() if isinstance(x, Tensor) else x for name, x in options.items()}
+    moved = tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, options)
     return step(loss, scores.double().cpu(), labels.cpu(), **moved)
 
 
@@ -129,7 +131,7 @@ def test_cuda_graph(loss: Loss, backend: str) -> None:
     for seed in (1, 2):
         for held, new in zip((scores, labels), batch(seed), strict=True):
             held.copy_(new)
-        for x in given.values():
+        for x in tree_leaves(given):
             x.add_(1)
         graph.replay()
         exactly_equal(found, step(loss, scores, labels, **given, backend=backend))
@@ -156,7 +158,7 @@ def test_another_stream(loss: Loss, backend: str) -> None:
 def test_a_device_that_is_not_the_current_one(loss: Loss, backend: str) -> None:
     scores, labels = batch()
     expected = step(loss, scores, labels, **tensors(loss), backend=backend)
-    given = {name: x.to("cuda:1") for name, x in tensors(loss).items()}
+    given = tree_map(lambda x: x.to("cuda:1"), tensors(loss))
     found = step(loss, scores.to("cuda:1"), labels.to("cuda:1"), **given, backend=backend)
     assert {x.device.index for x in found} == {1}
     exactly_equal([x.to("cuda:0") for x in found], expected)
@@ -226,15 +228,13 @@ def test_autocast_and_scaler(loss: Loss, dtype: torch.dtype) -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # inductor's own
 @every_loss
 def test_torch_compile(loss: Loss, compiler: None) -> None:
-    def run(scores: Tensor, labels: Tensor, given: dict[str, Tensor]) -> Any:
+    def run(scores: Tensor, labels: Tensor, given: dict[str, Any]) -> Any:
         return loss(scores, labels, return_topk_hits=True, **given)
 
     compiled: Callable[..., Any] = torch.compile(run, fullgraph=True, dynamic=True)
     scores, labels = batch()
     for n_rows in (N, 33, 17):
-        given = tensors(loss)
-        if "margin" in given:
-            given["margin"] = given["margin"][:n_rows]
+        given = tree_map(lambda x: x[:n_rows] if x.shape == (N, 1) else x, tensors(loss))
         rows, of_rows = scores[:n_rows], labels[:n_rows]
         leaf = rows.clone().requires_grad_()
         found, hits = compiled(leaf, of_rows, given)

@@ -65,7 +65,7 @@ def step(loss: Loss, n: int, dtype: torch.dtype, **options: Any) -> None:
 
 
 def options(loss: Loss, n: int) -> Iterator[dict[str, Any]]:
-    of_rows = {"weight": meta(n)}
+    of_rows: dict[str, Any] = {"weight": (meta(n), meta(6, 1))}
     if "k" in loss.options:
         of_rows["margin"] = meta(6, 1)
     for tensors in ({}, of_rows):

@@ -164,6 +164,7 @@ OPTIONS_OF_EACH: dict[str, dict[str, Any]] = {
     "mean": {},
     "weighted mean": {"weight": WEIGHT},
     "sum": {"reduction": "sum", "weight": WEIGHT},
+    "sample weight": {},
     "number": {"normalizer": 7.0},
     "tensor": {"normalizer": torch.tensor(7), "weight": WEIGHT},
 }
@@ -192,7 +193,9 @@ def same_gradients(
 
 
 def of_batch(loss: Loss, options: str, scores: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
-    given = {} if loss.name == "lq_loss" else {"margin": margins}
+    given: dict[str, Any] = {} if loss.name == "lq_loss" else {"margin": margins}
+    if options == "sample weight":
+        given["weight"] = WEIGHT, margins
     return loss(scores, labels, **given, **OPTIONS_OF_EACH[options])
 
 

@@ -80,11 +80,15 @@ class Answer:
         margin = self.options.get("margin", 0.0)
         if not isinstance(margin, Tensor) or margin.dim() == 0:
             return torch.full((len(self.labels),), float(margin), dtype=torch.float64)
+        return self._of_rows(margin)
+
+    def _of_rows(self, constant: Tensor) -> Tensor:
+        """A number of each class, or of each row, as that of each row."""
         n_classes = self.call.rows.shape[1]
-        if margin.shape == (n_classes,):
+        if constant.shape == (n_classes,):
             # an ignored label may be no class
-            return margin.double()[[label % n_classes for label in self.labels]]
-        return margin.double().reshape(-1)
+            return constant.double()[[label % n_classes for label in self.labels]]
+        return constant.double().reshape(-1)
 
     def _row(self, scores: list[float], label: int, margin: float) -> Row | None:
         if label == self.options["ignore_index"]:
@@ -164,11 +168,11 @@ class Answer:
     def _scale(self) -> Tensor:
         """The factor of each row's loss, 0 of those that are ignored."""
         weight = self.options["weight"]
-        weights = [
-            0.0 if row is None else 1.0 if weight is None else weight[label].item()
-            for row, label in zip(self.rows, self.labels, strict=True)
-        ]
-        factors = torch.tensor(weights, dtype=torch.float64)
+        counted = torch.tensor([row is not None for row in self.rows], dtype=torch.bool)
+        factors = counted.double()
+        for tensor in weight if isinstance(weight, tuple) else (weight,):
+            if tensor is not None:
+                factors = torch.where(counted, factors * self._of_rows(tensor), 0)
         if self.options["normalizer"] is not None:
             return factors / float(self.options["normalizer"])
         return factors / factors.sum() if self.options["reduction"] == "mean" else factors

@@ -109,14 +109,16 @@ def _options(
     """Each is given about half of the times."""
     size = st.floats(0, 100, width=16)
     k = draw(st.one_of(st.integers(1, min(5, n_classes - 1)), st.integers(1, n_classes - 1)))
+    per_sample = (*scores.shape[:1], 1, *scores.shape[2:]) if batch else (1,)
+    weights = st.floats(0, 3, width=16)
+    of_classes, of_samples = _tensors((n_classes,), weights), _tensors(per_sample, weights)
     strategies: dict[str, st.SearchStrategy[Any]] = {
-        "weight": _tensors((n_classes,), st.floats(0, 3, width=16)),
+        "weight": st.one_of(of_classes, of_samples, st.tuples(of_classes, of_samples)),
         "ignore_index": st.sampled_from([0, -1, n_classes - 1, 100, -(2**31)]),
         "reduction": st.sampled_from(["none", "sum", "mean"]),
         "return_topk_hits": st.booleans(),
     }
     if loss != "lq_loss":
-        per_sample = (*scores.shape[:1], 1, *scores.shape[2:]) if batch else (1,)
         strategies["margin"] = st.one_of(
             size,
             _tensors((), size),

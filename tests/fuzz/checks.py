@@ -8,6 +8,7 @@ import torch
 from answers import Answer
 from calls import Call, as_rows
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 # What the floating-point numbers cannot hold with all digits, and do not have to.
 _SMALLEST = {
@@ -20,7 +21,7 @@ _SMALLEST = {
 
 def check(call: Call, backend: str) -> None:
     """The call is right and changes none of its arguments."""
-    tensors = [call.scores, call.labels, *call.options.values()]
+    tensors = [call.scores, call.labels, *tree_leaves(call.options)]
     tensors = [x for x in tensors if isinstance(x, Tensor)]
     before = [x.clone() for x in tensors]
     call.scores.requires_grad_()

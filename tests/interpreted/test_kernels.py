@@ -187,6 +187,7 @@ def test_weight_normalizer_and_upstream() -> None:
         labels,
         3,
         weight=torch.rand(20),
+        sample_weight=torch.rand(6, dtype=torch.float64),
         normalizer=torch.tensor(2.5),
         upstream=torch.randn(6),
     )
@@ -203,7 +204,7 @@ def test_rows_of_any_stride() -> None:
 def test_autograd_through_the_kernel() -> None:
     torch.manual_seed(0)
     labels = torch.tensor([[1, 2], [-100, 4]])
-    weight = torch.rand(9)
+    weight = torch.rand(9), torch.rand(2, 1, 2)
     for reduction in ("none", "sum", "mean"):
         gradients = []
         for backend in ("triton", "eager"):

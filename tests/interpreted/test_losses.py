@@ -150,6 +150,7 @@ def test_weight_normalizer_upstream_and_stride(loss: Loss) -> None:
     labels = torch.tensor([3, 4, -100, 19, 0, 3])
     tensors = {
         "weight": torch.rand(20),
+        "sample_weight": torch.rand(12)[::2],
         "normalizer": torch.tensor(2.5),
         "upstream": torch.randn(6),
     }

@@ -1,4 +1,4 @@
-"""Margins of rows and top-k hits in the kernels, against the eager backend and a stable sort."""
+"""Margins and weights of rows, and top-k hits in the kernels, against the eager backend and a stable sort."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from running import LAYOUTS, PARTS, RESIDENT, run
+from running import LAYOUTS, PARTS, RESIDENT, difficult_rows, run
 
 import triton_topk
 from triton_topk import eager
@@ -92,6 +92,23 @@ def test_margins(loss: Loss, of: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     without = run(eager, scores, labels, loss)
     assert not torch.equal(expected[0][:8], without[0][:8])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("weight", [None, torch.linspace(0.5, 2, C)], ids=["alone", "and classes"])
+def test_sample_weights(loss: Loss, weight: torch.Tensor | None) -> None:
+    scores, labels, known, poisoned, clean = difficult_rows()
+    sample_weight = torch.linspace(0, 2, len(labels), dtype=torch.float64)
+    sample_weight[8] = math.nan
+    assert labels[8] == -100
+    given = {"weight": weight, "sample_weight": sample_weight}
+    expected = run(eager, scores, known, loss, **given)
+    for config in (RESIDENT, PARTS):
+        found = run(launch, scores, labels, loss, config, **given)
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x[clean], y[clean], rtol=1e-5, atol=1e-6)
+            assert x[poisoned].isnan().reshape(len(poisoned), -1).all()
+        assert (found[1][8] == 0).all()
 
 
 def test_hits_beyond_the_scores_that_a_kernel_selects_are_the_eager_backends() -> None:

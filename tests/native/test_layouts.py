@@ -76,6 +76,11 @@ def test_constants_of_any_dtype_and_stride(
     exactly_equal(results(loss, scores, labels, margin=sparse, weight=strided), expected)
     same = results(loss, scores, labels, weight=weight[:1].expand(50))
     exactly_equal(same, results(loss, scores, labels, weight=weight[:1].repeat(50)))
+    of_samples = random_scores(11, 1, seed=4).abs().to(dtype)
+    expected = results(loss, scores, labels, weight=of_samples.double())
+    sparse = of_samples.repeat_interleave(2, 0)[::2]
+    for same_weights in (of_samples, sparse):
+        exactly_equal(results(loss, scores, labels, weight=same_weights), expected)
     divisor = torch.tensor(4.0, dtype=dtype)
     options = {"reduction": "sum", "backend": "native", "weight": weight}
     found = loss.with_gradient(scores, labels, normalizer=divisor, **options)

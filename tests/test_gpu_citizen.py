@@ -234,7 +234,10 @@ def test_torch_compile(loss: Loss, compiler: None) -> None:
     compiled: Callable[..., Any] = torch.compile(run, fullgraph=True, dynamic=True)
     scores, labels = batch()
     for n_rows in (N, 33, 17):
-        given = tree_map(lambda x: x[:n_rows] if x.shape == (N, 1) else x, tensors(loss))
+        weight, of_samples = tensors(loss)["weight"]
+        given = tensors(loss) | {"weight": (weight, of_samples[:n_rows])}
+        if "margin" in given:
+            given["margin"] = given["margin"][:n_rows]
         rows, of_rows = scores[:n_rows], labels[:n_rows]
         leaf = rows.clone().requires_grad_()
         found, hits = compiled(leaf, of_rows, given)

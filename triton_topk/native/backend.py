@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ class Native:
         run: Run = _launch().run
         return run
 
+    @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        summarize: Callable[[Batch, Loss], None] = _launch().summarize
+        return summarize
+
     def scale_(self, gradient: Tensor, factor: Tensor) -> None:
         gradient.mul_(factor)
 
@@ -36,8 +42,6 @@ class Native:
 
     def obstacle(self, batch: Batch, loss: Loss) -> str | None:
         scores = batch.scores
-        if batch.summary is not None:
-            return "does not support shards of classes"
         return self.obstacle_to_tensor(scores) or _launch().obstacle(loss, scores.shape[1])
 
 

@@ -9,8 +9,9 @@ from triton_topk.native.gradient import write_gradient
 from triton_topk.native.lanes import LANES, ROWS, mask_row, place, read_row, steps_of, write_row
 from triton_topk.native.losses import hard_loss, loss_of_z
 from triton_topk.native.select import select
+from triton_topk.native.summary import load_rest, load_top, store_summary
 from triton_topk.native.terms import HARD, LQ
-from triton_topk.native.top import multiply_factors, ratios
+from triton_topk.native.top import include_surplus, multiply_factors, ratios
 from triton_topk.native.vectors import convert, full, load, store, where
 from triton_topk.native.weights import rest_polynomial
 
@@ -18,23 +19,34 @@ from triton_topk.native.weights import rest_polynomial
 @jit
 def compute_block(batch, m, terms, slots, rows):
     """Compute the losses of the rows m.row[0], ..., and their hits and gradient if they are asked for."""
-    steps = steps_of(batch.n, slots)
+    steps = steps_of(batch.classes, slots)
     for r in range(LANES // slots):
         if r < rows:
-            read(batch, m, r, slots)
+            read(batch, m, r, slots, steps)
         else:
-            mask_row(0, m.x, r, slots)
-    t = 0
-    for term in terms:
-        t = max(t, term.t)
-    select(m.x, steps, slots, t, m.lists, m.spare, m.top)
+            mask_row(0, m.x, r, slots, steps)
+    if batch.has_summary:
+        load_top(batch, m, rows)
+    else:
+        t = batch.top
+        for term in terms:
+            t = max(t, term.t)
+        select(m.x, steps, slots, t, m.lists, m.spare, m.top)
     for i in range(len(terms)):
         term = terms[i]
         # the weights of the last term take the place of the scores
         e = m.x if i == len(terms) - 1 else m.other
         choose_pivot(m, term.k, term.t)
         found = rest_polynomial(m, e, steps, slots, term.rate, term.degree, term.segment)
-        subtract_top(m, term.t)
+        if batch.has_summary:
+            load_rest(batch, term, m, rows)
+        else:
+            subtract_top(m, term.t)
+        if term.kind != HARD:
+            include_surplus(m, term.rate, term.degree)
+        if batch.wants_summary:
+            store_summary(batch, term, m, rows)
+            continue
         if term.kind != HARD:
             multiply_factors(m, term.t, term.rate, term.degree)
             ratios(m, term.k, term.degree)
@@ -45,24 +57,24 @@ def compute_block(batch, m, terms, slots, rows):
         for j in range(steps):
             both = load(m.x, j * LANES, LANES) + load(m.other, j * LANES, LANES)
             store(m.x, j * LANES, both)
-    for r in range(rows):
-        write(batch, m, r, slots)
+    if not batch.wants_summary:
+        for r in range(rows):
+            write(batch, m, r, slots)
 
 
 @jit
-def read(batch, m, r, slots):
+def read(batch, m, r, slots, steps):
     """Read a row, without the score of its label, which is masked."""
     row, y = m.row[r], m.label[r]
     at = place(y, r, slots)
-    read_row(batch.scores, row * batch.row_stride, batch.stride, batch.n, m.x, r, slots)
+    read_row(batch.scores, row * batch.row_stride, batch.stride, batch.n, m.x, r, slots, steps)
     m.s_y[r] = m.x[at]
-    if batch.wants_hits:
+    if batch.k_of_hits > 0:
         # of equal scores the lower class comes first
-        rank = 0
+        m.rank[r] = 0
         for i in range(batch.n):
             x = m.x[place(i, r, slots)]
-            rank += x > m.x[at] or (x == m.x[at] and i < y)
-        batch.hits[2 * row], batch.hits[2 * row + 1] = rank < 1, rank < batch.k_of_hits
+            m.rank[r] += x > m.x[at] or (x == m.x[at] and i < y)
     m.x[at] = -np.inf
     m.margin[r] = batch.margins[row * batch.margin_row_stride + y * batch.margin_stride]
     weight = (
@@ -80,8 +92,10 @@ def write(batch, m, r, slots):
     row, loss = m.row[r], m.loss[r]
     if batch.wants_losses:
         batch.losses[row] = loss * m.factor[r]
-    if batch.wants_hits and loss != loss:
-        batch.hits[2 * row], batch.hits[2 * row + 1] = False, False
+    if batch.wants_hits:
+        counted, rank = loss == loss, m.rank[r]
+        batch.hits[2 * row] = counted and rank < 1
+        batch.hits[2 * row + 1] = counted and rank < batch.k_of_hits
     if batch.wants_gradient:
         write_row(batch.gradient, row * batch.n, batch.n, m.x, r, slots)
 

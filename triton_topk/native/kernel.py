@@ -13,12 +13,15 @@ from triton_topk.native.vectors import pointer_to
 
 
 class Pointers(NamedTuple):
-    """The tensors of a call are pointers, with their strides; n is the number of classes."""
+    """The tensors of a call are pointers, with their strides; n is the number of scores of a row."""
 
     scores: int
     row_stride: int
     stride: int
     n: int
+    classes: (
+        int  # that a label may have: of a shard one more, which stands for those of other shards
+    )
     labels: int
     label_stride: int
     ignore_index: int
@@ -39,15 +42,21 @@ class Pointers(NamedTuple):
     k_of_hits: int
     gradient: int
     wants_gradient: bool
+    summary: int  # of the scores, to be stored, or of all classes
+    number_stride: int
+    wants_summary: bool
+    has_summary: bool
+    top: int  # of a summary
+    degree: int
 
 
 @entry
 def compute(
     storage, real, result, memory, terms, slots, first, last,
-    scores, row_stride, stride, n, labels, label_stride, ignore_index,
+    scores, row_stride, stride, n, classes, labels, label_stride, ignore_index,
     weight, weight_stride, sample_weight, sample_weight_stride, normalizer,
     margins, margin_row_stride, margin_stride, upstream, upstream_stride,
-    losses, hits, k_of_hits, gradient,
+    losses, hits, k_of_hits, gradient, summary, number_stride, wants_summary, top, degree,
 ):  # fmt: skip
     """Compute what is asked for, where the address is not 0, of the rows from first to last.
 
@@ -55,8 +64,9 @@ def compute(
     memory: an array of `size_of` bytes.  terms: see terms.py.  slots: see lanes.py.
     Return whether the labels are classes or ignored; rows of others are left out.
     """
+    has_summary = summary != 0 and not wants_summary
     batch = Pointers(
-        pointer_to(scores, storage), row_stride, stride, n,
+        pointer_to(scores, storage), row_stride, stride, n, classes,
         pointer_to(labels, 0), label_stride, ignore_index,
         pointer_to(weight, 0.0), weight_stride, pointer_to(sample_weight, 0.0), sample_weight_stride, normalizer,
         pointer_to(margins, 0.0), margin_row_stride, margin_stride,
@@ -64,19 +74,25 @@ def compute(
         pointer_to(losses, result), losses != 0,
         pointer_to(hits, np.uint8(0)), hits != 0, k_of_hits,
         pointer_to(gradient, storage), gradient != 0,
+        pointer_to(summary, 0.0), number_stride, wants_summary, has_summary, top, degree,
     )  # fmt: skip
     mode = flush_denormals()
     right = compute_rows(
-        batch, lay_out(memory.ctypes.data, real, n, slots, terms), terms, slots, first, last
+        batch,
+        lay_out(memory.ctypes.data, real, classes, top, slots, terms),
+        terms,
+        slots,
+        first,
+        last,
     )
     restore(mode)
     return right
 
 
 @entry
-def size_of(real, n, slots, terms):
-    """Return the bytes that a block of rows of n scores needs."""
-    return lay_out(0, real, n, slots, terms).end
+def size_of(real, classes, top, slots, terms):
+    """Return the bytes that a block needs."""
+    return lay_out(0, real, classes, top, slots, terms).end
 
 
 @jit
@@ -87,7 +103,7 @@ def compute_rows(batch, m, terms, slots, first, last):
         label = batch.labels[row * batch.label_stride]
         if label == batch.ignore_index:
             ignore(batch, row)
-        elif not 0 <= label < batch.n:
+        elif not 0 <= label < batch.classes:
             right = False
         else:
             m.row[rows], m.label[rows] = row, label

@@ -44,7 +44,7 @@ def steps_of(n, slots):
 
 
 @jit
-def read_row(scores, at, stride, n, x, r, slots):
+def read_row(scores, at, stride, n, x, r, slots, steps):
     """Copy n scores, from scores[at] on, to row r of the block x, and pad it by -inf."""
     whole = n // slots if stride == 1 else 0
     if slots == SHORT:
@@ -55,13 +55,13 @@ def read_row(scores, at, stride, n, x, r, slots):
             store(x, j * LANES, convert(load(scores, at + j * LONG, LONG), x))
     for i in range(whole * slots, n):
         store(x, place(i, r, slots), convert(load(scores, at + i * stride, 1), x))
-    mask_row(n, x, r, slots)
+    mask_row(n, x, r, slots, steps)
 
 
 @jit
-def mask_row(n, x, r, slots):
+def mask_row(n, x, r, slots, steps):
     """Make the scores of row r from the n-th on -inf."""
-    for i in range(n, steps_of(n, slots) * slots):
+    for i in range(n, steps * slots):
         x[place(i, r, slots)] = -np.inf
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,13 +17,15 @@ import torch
 from numba.core import event
 from torch import Tensor
 
+from triton_topk.arguments import UNKNOWN
 from triton_topk.batch import Batch, class_indices
-from triton_topk.losses import Loss
+from triton_topk.losses import Form, Loss
 from triton_topk.native.kernel import compute, size_of
 from triton_topk.native.lanes import LANES, LONG, SHORT
 from triton_topk.native.terms import FLOAT32, FLOAT64, obstacle, real_of, terms_of
+from triton_topk.summary import Summary
 
-__all__ = ["obstacle", "run"]
+__all__ = ["obstacle", "run", "summarize"]
 
 # numba has neither bfloat16 nor float16: their bits are integers.
 _STORAGE: dict[torch.dtype, Any] = {
@@ -68,6 +71,8 @@ class _Plan(NamedTuple):
     slots: int
     memory: int  # bytes
     work: int  # of a score
+    classes: int
+    form: Form
 
 
 def _longest_short_row(t: int) -> int:
@@ -76,14 +81,18 @@ def _longest_short_row(t: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _plan(loss: Loss, n: int, dtype: torch.dtype) -> _Plan:
+def _plan(loss: Loss, n: int, dtype: torch.dtype, sharded: bool) -> _Plan:
     result = FLOAT64 if dtype == torch.float64 else FLOAT32
     real = real_of(loss, result)
-    terms = terms_of(loss, n, real)
-    t = int(terms["t"].max())
+    # the form of a summary does not depend on the shard
+    terms = terms_of(loss, UNKNOWN if sharded else n, real)
+    form = loss.form if sharded else Form(top=0)
+    t = max(form.top, int(terms["t"].max()))
     slots = SHORT if n <= _longest_short_row(t) else LONG
-    memory = size_of(real.type(0), n, slots, terms)
-    return _Plan(_STORAGE[dtype](0), real.type(0), result.type(0), terms, slots, memory, 8 + t)
+    classes = n + sharded
+    memory = size_of(real.type(0), classes, form.top, slots, terms)
+    numbers = _STORAGE[dtype](0), real.type(0), result.type(0)
+    return _Plan(*numbers, terms, slots, memory, 8 + t, classes, form)
 
 
 def run(
@@ -94,12 +103,16 @@ def run(
     losses: Tensor | None = None,
     hits: Tensor | None = None,
     gradient: Tensor | None = None,
+    summarizing: bool = False,
 ) -> None:
-    scores = batch.scores
+    scores, summary = batch.scores, batch.summary
     n_rows, n = scores.shape
     if n_rows == 0:
         return
-    storage, real, result, terms, slots, bytes_, work = _plan(loss, n, scores.dtype)
+    plan = _plan(loss, n, scores.dtype, summary is not None)
+    storage, real, result, terms, slots, bytes_, work, classes, form = plan
+    # without hits no rank is needed
+    k_of_hits = loss.hits if loss.hits is not None and (summarizing or hits is not None) else 0
     labels = class_indices(batch.labels, loss.ignore_index)
     weight, sample_weight = _in_float64(batch.weight), _in_float64(batch.sample_weight)
     margins, upstream = _in_float64(batch.margins), _in_float64(upstream)
@@ -120,6 +133,7 @@ def run(
             scores.data_ptr(),
             *scores.stride(),
             n,
+            classes,
             labels.data_ptr(),
             *labels.stride(),
             loss.ignore_index,
@@ -130,17 +144,30 @@ def run(
             *(_ONES if upstream is None else _located(upstream)),
             0 if losses is None else losses.data_ptr(),
             0 if hits is None else hits.data_ptr(),
-            loss.hits or 0,
+            k_of_hits,
             0 if gradient is None else gradient.data_ptr(),
+            0 if summary is None else summary.data_ptr(),
+            n_rows,
+            summarizing,
+            form.top,
+            form.degree,
         )
         if not right:
             raise IndexError(
-                f"labels must be in [0, {n}) or ignore_index={loss.ignore_index}, "
+                f"labels must be in [0, {classes}) or ignore_index={loss.ignore_index}, "
                 "but something has changed their memory since they were checked"
             )
 
     threads = n_rows * n * work // _WORK_OF_A_THREAD
     _share(compute_rows, n_rows, threads, LANES // slots)
+
+
+def summarize(batch: Batch, loss: Loss) -> None:
+    """Fill the summary of the batch with that of its scores."""
+    assert batch.summary is not None
+    # rows that are ignored have no class
+    Summary.of(batch.summary.zero_(), loss.form).v.fill_(-math.inf)
+    run(batch, loss, summarizing=True)
 
 
 def _share(compute_rows: Callable[[int, int], None], n_rows: int, threads: int, unit: int) -> None:

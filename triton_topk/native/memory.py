@@ -39,6 +39,7 @@ class Memory(NamedTuple):
     # of whole numbers
     row: int  # (ROWS,): which row of the batch
     label: int  # (ROWS,)
+    rank: int  # (ROWS,), how many classes are before it in the order of scores
     places: int  # (steps * LANES,): of the scores that are in Top, or equal to one that is
     members: int  # (steps * LANES,): the index in `top` of the first that is equal
     end: int  # the address behind all
@@ -51,21 +52,21 @@ def _take(at, count, like):
 
 
 @jit
-def lay_out(at, real, n, slots, terms):
-    """Return the places of a block of rows of n scores in the memory from an address on, and where they end.
+def lay_out(at, real, classes, top, slots, terms):
+    """Return the places of a block of rows in the memory from an address on, and where they end.
 
     There is room for the address to become a multiple of 64, as those of vectors had better be.
     """
     at = at // 64 * 64 + 64
-    t, degree = 0, 0
+    t, degree = top, 0
     for term in terms:
         t, degree = max(t, term.t), max(degree, term.degree)
-    width, size = degree + 1, steps_of(n, slots) * LANES
+    width, size = degree + 1, steps_of(classes, slots) * LANES
     x, at = _take(at, size, real)
     other, at = _take(at, size if len(terms) > 1 else 0, real)
     lists, at = _take(at, t * LANES, real)
     spare, at = _take(at, t * ROWS, real)
-    top, at = _take(at, t * ROWS, real)
+    largest, at = _take(at, t * ROWS, real)
     low, at = _take(at, ROWS, real)
     lanes, at = _take(at, width * LANES, real)
     wide, at = _take(at, width * LANES, 0.0)
@@ -87,9 +88,10 @@ def lay_out(at, real, n, slots, terms):
     slope, at = _take(at, ROWS, 0.0)
     row, at = _take(at, ROWS, 0)
     label, at = _take(at, ROWS, 0)
+    rank, at = _take(at, ROWS, 0)
     places, at = _take(at, size, 0)
     members, at = _take(at, size, 0)
     return Memory(
-        x, other, lists, spare, top, low, lanes, wide, r, below, above, u, c, a, b, g, p, surplus,
-        s_y, margin, factor, scale, loss, slope, row, label, places, members, at,
+        x, other, lists, spare, largest, low, lanes, wide, r, below, above, u, c, a, b, g, p, surplus,
+        s_y, margin, factor, scale, loss, slope, row, label, rank, places, members, at,
     )  # fmt: skip

@@ -12,18 +12,24 @@ _LARGEST_EXPONENT = 1000.0
 
 
 @jit
-def multiply_factors(m, t, rate, degree):
-    """m.below[i] = r(y) times the factors of Top from i on.
-
-    a_i = 2^-max(d_i, 0), b_i = 2^min(d_i, 0), d_i = (v_i - p) rate.  Of several scores equal to the least of Top, those
-    that are not in Top join the rest.
-    """
+def include_surplus(m, rate, degree):
+    """Of several scores equal to the least of Top, those that are not in Top join the rest."""
     p, low = load(m.p, 0, ROWS), convert(load(m.low, 0, ROWS), m.p)
     more = load(m.surplus, 0, ROWS)
-    zero, one, rates = full(0.0, p), full(1.0, p), full(rate, p)
+    zero, rates = full(0.0, p), full(rate, p)
     if some(more > zero):
         power(m.wide, exp2(smallest((low - p) * rates, zero)), more, degree)
         multiply(m.r, 0, m.wide, 0, degree)
+
+
+@jit
+def multiply_factors(m, t, rate, degree):
+    """m.below[i] = r(y) times the factors of Top from i on.
+
+    a_i = 2^-max(d_i, 0), b_i = 2^min(d_i, 0), d_i = (v_i - p) rate.
+    """
+    p = load(m.p, 0, ROWS)
+    zero, one, rates = full(0.0, p), full(1.0, p), full(rate, p)
     width = degree + 1
     store(m.below, t * width * ROWS, one)
     for j in range(1, width):

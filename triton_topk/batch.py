@@ -370,13 +370,15 @@ def _check_weight(weight: Weight, n_classes: int, scores: Tensor) -> None:
         _check_device("weight", tensor, scores)
 
 
-def split_weight(weight: Weight | None, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def split_weight(
+    weight: Weight | None, scores: Tensor, n_classes: int
+) -> tuple[Tensor | None, Tensor | None]:
     """Return the weight of each class and that of each sample, of a weight that has been checked."""
     if isinstance(weight, tuple):
         return weight
     # of a single row (C,) both have one dimension
     of_samples = weight is not None and (
-        weight.dim() > 1 or (scores.dim() == 1 and weight.shape != scores.shape)
+        weight.dim() > 1 or (scores.dim() == 1 and weight.shape != (n_classes,))
     )
     return (None, weight) if of_samples else (weight, None)
 

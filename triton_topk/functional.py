@@ -24,6 +24,7 @@ They share these conventions:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import torch
@@ -32,6 +33,7 @@ from torch import Tensor
 from triton_topk import autograd
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
 from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
+from triton_topk.distributed import compute_all, is_distributed
 from triton_topk.exchange import exchange
 from triton_topk.keywords import explained
 from triton_topk.losses import (
@@ -175,8 +177,8 @@ def smooth_svm(
     return _evaluate(
         SmoothSVM,
         (k, tau, _number(margin), gradient, order),
-        (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        (scores, labels, weight, margin, normalizer),
         shard,
     )
 
@@ -265,8 +267,8 @@ def hard_svm(
     return _evaluate(
         HardSVM,
         (k, _number(margin)),
-        (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        (scores, labels, weight, margin, normalizer),
         shard,
     )
 
@@ -357,8 +359,8 @@ def lq_loss(
     return _evaluate(
         Lq,
         (q, truncation),
-        (scores, labels, weight, None, normalizer),
         (ignore_index, reduction, backend, return_topk_hits, k),
+        (scores, labels, weight, None, normalizer),
         shard,
     )
 
@@ -457,8 +459,8 @@ def smooth_svm_lq(
     return _evaluate(
         Mixture,
         (k, q, mix, tau, _number(margin), truncation, gradient, order),
-        (scores, labels, weight, margin, normalizer),
         (ignore_index, reduction, backend, return_topk_hits),
+        (scores, labels, weight, margin, normalizer),
         shard,
     )
 
@@ -471,8 +473,8 @@ def _number(margin: float | Tensor) -> float:
 def _evaluate(
     loss_type: type[Loss],
     parameters: tuple[Any, ...],
-    given: Tensors,
     options: tuple[Any, ...],
+    given: Tensors,
     shard: ClassShard | None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
     """Check the arguments, compute the losses, reduce them, and give the results their shapes."""
@@ -480,7 +482,15 @@ def _evaluate(
     reduction = options[1]
     n_classes = check_tensors(*given, reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
-    tensors = (scores, labels, *split_weight(weight, scores), margin, normalizer)
+    if is_distributed(scores):
+        if shard is not None:
+            raise ValueError("shard must be None for a DTensor, which knows its classes, got one")
+        compute_part = partial(_evaluate, loss_type, parameters, options)
+        whole: Tensor | tuple[Tensor, TopkHits] = compute_all(
+            compute_part, given, reduction, loss.ignore_index
+        )
+        return whole
+    tensors = (scores, labels, *split_weight(weight, scores, n_classes), margin, normalizer)
     plain = is_plain(tensors)
     batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
     if shard is not None:

@@ -1,7 +1,8 @@
 """The smooth top-k SVM as train_loss_fn of a training loop like timm's.
 
 With automatic mixed precision and a gradient scaler, gradient clipping, and an exponential moving average of the
-weights. In timm's own train.py, make the module where train_loss_fn is made. Labels have to be classes, so no mixup.
+weights. In timm's own train.py, make the module where train_loss_fn is made. Labels have to be classes: mixup.py has
+mixup, and docs/pytorch.md says how the pair of labels is read from the targets of timm's Mixup.
 """
 
 from __future__ import annotations

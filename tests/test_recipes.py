@@ -41,7 +41,7 @@ def numbers(name: str, output: str) -> list[float]:
     return [float(number) for number in re.findall(rf"\b{name} ([\d.]+)", output)]
 
 
-@pytest.mark.parametrize("example", ["lightning_module", "timm_style"])
+@pytest.mark.parametrize("example", ["lightning_module", "mixup", "timm_style"])
 def test_the_loss_falls(example: str, tmp_path: Path) -> None:
     output = run(example, tmp_path, "")
     losses = numbers("loss", output)

@@ -5,9 +5,10 @@ They share these conventions:
 - `scores`: (C,), (N, C) or (N, C, d1, ...), any strides; float16, bfloat16, float32 or float64.  A score of
   -inf masks its class.  NaN or +inf makes its row NaN and no other.
 - `labels`: class indices in [0, C) or `ignore_index`, of any integer dtype; (), (N,) or (N, d1, ...).
-- `weight`: (C,), a factor for the loss of each label.
+- `weight`: (C,), a factor for the loss of each label; in the shape of the scores with 1 in place of C, a factor for the
+  loss of each sample; or a tuple of one and the other, for their product.  No gradient is computed for it.
 - `ignore_index`: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-- `reduction`: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+- `reduction`: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
 - `normalizer`: a number > 0 or a tensor with one element, which divides the sum instead, whether `reduction` is "mean"
   or "sum"; for gradients accumulated over several batches, the number of labels in all of them.
 - `margin`: a number, a tensor (C,) with the margin of each class, which is that of the rows it labels, or one for
@@ -142,9 +143,11 @@ def smooth_svm(
         margin: margin >= 0, in units of the scores.  A tensor: (C,), of each class for the rows that it labels; in
             the shape of the scores with 1 in place of C, of each sample; or (), of all.  Its values are
             not looked at, and no gradient is computed for it.
-        weight: (C,), a factor for the loss of each label.
+        weight: of any floating-point dtype; (C,), a factor for the loss of each label; in the shape of the scores with
+            1 in place of C, a factor for the loss of each sample; or a tuple of one and the other, either of which
+            may be None, for their product.  Its values are not looked at, and no gradient is computed for it.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
         normalizer: a number > 0, or a tensor with one element, on the device of the scores or on the CPU: the sum of
             the losses is divided by it, whether `reduction` is "mean" or "sum".  For gradients accumulated over
             several batches, the number of labels in all of them.

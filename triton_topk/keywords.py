@@ -27,6 +27,7 @@ _SAME = {
     "trainset_size": "num_samples",
     "indexes": "indices",
     "num_items_in_batch": "normalizer",
+    "sample_weight": "weight",
     "size_average": "reduction",
     "reduce": "reduction",
 }

@@ -35,7 +35,7 @@ class SmoothSVMLoss(LossModule):
             the rows that it labels; in the shape of the scores with 1 in place of C, of each sample; or (), of all.
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`: is the label in the
             top 1 and in the top k of the scores?
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
@@ -45,9 +45,11 @@ class SmoothSVMLoss(LossModule):
         shard: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have
             the others.
 
-    Call: `criterion(scores, labels, *, normalizer=None)`.
+    Call: `criterion(scores, labels, *, weight=None, normalizer=None)`.
         The scores are (C,), (N, C) or (N, C, d1, ...), of float16, bfloat16, float32 or float64; the labels are class
-        indices, (), (N,) or (N, d1, ...), of any integer dtype.  The loss is float32, or float64 for float64 scores.
+        indices, (), (N,) or (N, d1, ...), of any integer dtype.  The call's weight, in the shape of the scores with 1
+        in place of C, is a factor for the loss of each sample, beside that of its label.  The loss is float32, or
+        float64 for float64 scores.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind, shape or value; in the constructor but for what
@@ -114,7 +116,7 @@ class HardSVMLoss(LossModule):
         margin: margin >= 0, in units of the scores; a number or a tensor, as in :class:`SmoothSVMLoss`.
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         backend: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on
             a CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
@@ -175,7 +177,7 @@ class LqLoss(LossModule):
             :class:`TruncatedLqLoss` is for training.
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         k: of `return_topk_hits`, 1 <= k < C, and without a meaning otherwise.
         backend: "triton" for the fused kernels (scores on a GPU), "native" for what numba compiles (scores on a CPU),
@@ -242,7 +244,7 @@ class SmoothSVMLqLoss(LossModule):
         truncation: t in (0, 1), as in :class:`LqLoss`; it concerns that part alone.  None: nowhere.
         weight: (C,), of any floating-point dtype, a factor for the loss of each label; a buffer.
         ignore_index: a label whose row counts for nothing: no loss, no gradient, not in the mean.
-        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the labels.
+        reduction: "none", "sum", or "mean", which divides by the sum of the weights of the rows.
         return_topk_hits: the call returns a pair of the loss and :class:`triton_topk.TopkHits`.
         gradient: "exact", or "taylor" for the stable p-th order approximation of the paper.
         order: p of "taylor", at most C; 1 + k // 5 by default.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,9 @@ from losses import (
 )
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.nn import functional as F
 
-from triton_topk import lq_loss, reference
+from triton_topk import eager, lq_loss, reference
 from triton_topk.nn import TruncatedLqLoss
 
 N, C = 6, 11
@@ -318,6 +320,47 @@ def test_the_truncated_loss_has_it_beside_the_weights_of_its_samples(reduction: 
         scores, LABELS, truncation=0.5, weight=(WEIGHT, OF_SAMPLES), reduction=reduction
     )
     exactly_equal(module(scores, LABELS, weight=OF_SAMPLES), truncated)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_two_labels_of_a_mixed_image(reduction: str) -> None:
+    scores, labels, others = (
+        random_scores(N, C),
+        random_labels(N, n=C),
+        random_labels(N, n=C, seed=3),
+    )
+    share = torch.rand(N, 1)
+    labels[0] = others[0]
+    soft = share * F.one_hot(labels, C) + (1 - share) * F.one_hot(others, C)
+    expected = F.cross_entropy(scores, soft, reduction=reduction)
+    given = {"normalizer": N} if reduction == "mean" else {"reduction": "sum"}
+    pairs = [(labels, share), (others, 1 - share)]
+    of_soft, classes = soft.topk(2)
+    read_of_soft = [(classes[:, i], of_soft[:, i : i + 1]) for i in range(2)]
+    for cross_entropy in (Loss("lq_loss", q=0.0), Loss("smooth_svm", k=1, margin=0.0)):
+        for two in (pairs, read_of_soft):
+            found = sum(cross_entropy(scores, y, weight=w, **given) for y, w in two)
+            torch.testing.assert_close(found, expected)
+
+
+@every_loss
+def test_the_pair_of_a_mixed_image_takes_two_passes(
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each computes a loss and its gradient; the backward computes none."""
+    passes = []
+    run = eager.run
+
+    def spy(*args: Any, **outputs: Any) -> None:
+        passes.append({name for name, x in outputs.items() if x is not None})
+        run(*args, **outputs)
+
+    monkeypatch.setattr(eager, "run", spy)
+    scores, labels = random_scores(N, C).requires_grad_(), random_labels(N, n=C)
+    pair = [(labels, OF_SAMPLES), (labels.flip(0), 1 - OF_SAMPLES)]
+    losses = [loss(scores, y, weight=w, normalizer=N, backend="eager") for y, w in pair]
+    sum(losses).backward()
+    assert passes == [{"losses", "gradient"}] * 2
 
 
 BAD = [

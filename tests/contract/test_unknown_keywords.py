@@ -35,6 +35,7 @@ def refused(call: Callable[..., Any], word: str) -> str:
         *[(word, "scores") for word in ("input", "logits", "pred", "x")],
         *[(word, "labels") for word in ("target", "targets", "y")],
         ("num_items_in_batch", "normalizer"),
+        ("sample_weight", "weight"),
     ],
 )
 def test_other_words_for_what_is_given_to_a_call(loss: Loss, word: str, argument: str) -> None:

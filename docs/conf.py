@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     # other projects' names would need the network
     ("py:.*", r"Tensor|(torch|collections)\..*"),
     # the types of options, which the text of each argument says
-    ("py:class", r"Reduction|Backend|Gradient|\w+Options"),
+    ("py:class", r"Reduction|Backend|Gradient|Weight|\w+Options"),
 ]
 autodoc_member_order = "bysource"
 

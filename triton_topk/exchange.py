@@ -33,7 +33,7 @@ def exchange(shard: ClassShard, batch: Batch, loss: Loss, plain: bool) -> tuple[
             f"C={shard.total} classes, got k={loss.form.k}"
         )
     labels, size = batch.labels, batch.scores.shape[1]
-    batch, local, place = _localized(shard, batch, loss)
+    batch, local, place = localized(shard, batch, loss)
     if not is_compiling() and _is_debugging():
         _compare(shard, labels, size, batch, loss)
     way = (
@@ -56,7 +56,7 @@ def _gather(summary: Tensor, shard: ClassShard) -> Tensor:
     return out.view(n_ranks, *summary.shape)
 
 
-def _localized(shard: ClassShard, batch: Batch, loss: Loss) -> tuple[Batch, Loss, Tensor]:
+def localized(shard: ClassShard, batch: Batch, loss: Loss) -> tuple[Batch, Loss, Tensor]:
     """Return the batch with the labels of this rank's classes, the loss of those, and their places (see Summary)."""
     scores, labels = batch.scores, batch.labels
     n = scores.shape[1]

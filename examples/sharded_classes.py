@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from triton_topk import ClassShard, smooth_svm
 
-SAMPLES, INPUTS, FEATURES, CLASSES, STEPS = 64, 30, 16, 101, 8
+SAMPLES, INPUTS, FEATURES, CLASSES, STEPS = 60, 30, 16, 101, 20
 
 
 class Gather(torch.autograd.Function):
@@ -54,7 +54,7 @@ def train_alone() -> list[float]:
     """The losses of a process with all samples and all classes."""
     (encoder, weight), (inputs, labels) = networks(), samples()
     weight.requires_grad_()
-    optimizer = torch.optim.SGD([*encoder.parameters(), weight], lr=2.0, momentum=0.9)
+    optimizer = torch.optim.Adam([*encoder.parameters(), weight], lr=0.05)
     losses = []
     for _ in range(STEPS):
         loss = smooth_svm(encoder(inputs) @ weight.T, labels, k=5)
@@ -72,7 +72,7 @@ def train_sharded() -> list[float]:
     inputs = inputs.chunk(ranks)[rank]
     shard = ClassShard.even(CLASSES)
     weight = weight.chunk(ranks)[rank].clone().requires_grad_()
-    optimizer = torch.optim.SGD([*encoder.parameters(), weight], lr=2.0, momentum=0.9)
+    optimizer = torch.optim.Adam([*encoder.parameters(), weight], lr=0.05)
     losses = []
     for _ in range(STEPS):
         features = Gather.apply(encoder(inputs))

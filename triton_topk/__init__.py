@@ -9,10 +9,27 @@ if sys.argv[:1] == ["-m"] and "triton_topk" in sys.orig_argv:
 
 from triton_topk import nn as nn
 from triton_topk.functional import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
+from triton_topk.linear import (
+    linear_hard_svm,
+    linear_lq_loss,
+    linear_smooth_svm,
+    linear_smooth_svm_lq,
+)
 from triton_topk.shard import ClassShard
 
 # Not nn, which a star import would put in the place of PyTorch's.
-__all__ = ["ClassShard", "TopkHits", "hard_svm", "lq_loss", "smooth_svm", "smooth_svm_lq"]
+__all__ = [
+    "ClassShard",
+    "TopkHits",
+    "hard_svm",
+    "linear_hard_svm",
+    "linear_lq_loss",
+    "linear_smooth_svm",
+    "linear_smooth_svm_lq",
+    "lq_loss",
+    "smooth_svm",
+    "smooth_svm_lq",
+]
 __version__ = "0.1.0"
 
 

@@ -75,6 +75,15 @@ def ignore_index(value: int) -> int:
     return value
 
 
+def chunk_rows(value: int | None) -> int | None:
+    if value is None:
+        return None
+    value = integer("chunk_rows", value)
+    if value < 1:
+        raise ValueError(f"chunk_rows must be None or >= 1, got {value}")
+    return value
+
+
 def share(name: str, value: float) -> float:
     """Check q or mix."""
     return _number(name, value, "in [0, 1]", 0, 1)

@@ -45,7 +45,7 @@ def function(
         compiled = is_compiling() and not torch.compiler._is_exporting_flag
         kept = keeps_gradient and compiled and scores.device.type == "cpu"
         return ops.call_operator, ("_with_gradient" if kept else "", loss, batch)
-    if _is_observed():
+    if is_observed():
         return _ObservedLosses.apply, (loss, batch.complete, *batch.tensors)
     if not differentiable:
         return ops.way_to("", plain), (loss, batch)
@@ -58,17 +58,18 @@ def is_recorded() -> bool:
     return is_compiling() or torch._C._is_tracing()
 
 
-def _is_observed() -> bool:
+def is_observed() -> bool:
     """Return whether a gradient that is kept between forward and backward would be in the way.
 
     A transform of torch.func and forward mode are given what has been recorded; and who packs saved tensors, as
     activation checkpointing does, wants none of the size of the scores.
     """
-    return (
-        torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-    )
+    return is_transformed() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of torch.func, or forward mode, has a say in the call."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _check_batch(loss: Loss, upstream: Tensor) -> None:
@@ -107,7 +108,7 @@ class _Losses(torch.autograd.Function):
         single = type(upstream) is Tensor and not is_legacy_batchedtensor(upstream)
         if gradient is None or not constant or not single:
             batch = Batch(*ctx.saved_tensors, *ctx.known)
-            gradient = _gradient(ctx.loss, batch, upstream.expand(batch.labels.shape), constant)
+            gradient = gradient_of(ctx.loss, batch, upstream.expand(batch.labels.shape), constant)
         elif ops.is_plain((gradient, upstream)):
             backends.scale_(gradient, upstream)
         else:
@@ -115,7 +116,7 @@ class _Losses(torch.autograd.Function):
         return None, None, None, gradient
 
 
-def _gradient(loss: Loss, batch: Batch, upstream: Tensor, constant: bool) -> Tensor:
+def gradient_of(loss: Loss, batch: Batch, upstream: Tensor, constant: bool) -> Tensor:
     """Return the gradient (N, C) of sum_i upstream_i losses_i, which has no derivative if it is constant."""
     if constant and ops.is_plain((*batch, upstream)):
         gradient: Tensor = ops.way_to("_gradient", True)(loss, batch, upstream)

@@ -41,6 +41,10 @@ class Backend(Protocol):
         """Return the word of the option `backend`."""
 
     @property
+    def in_place(self) -> bool:
+        """Return whether the gradient may take the memory of the scores, if they are contiguous."""
+
+    @property
     def run(self) -> Run:
         """Return the function that computes losses."""
 

@@ -131,6 +131,17 @@ class Batch(NamedTuple):
             self.summary,
         )
 
+    def part(self, rows: slice, scores: Tensor) -> Batch:
+        """Return the batch of some rows, whose scores are given."""
+        factors, margins, summary = self.sample_weight, self.margins, self.summary
+        return self._replace(
+            scores=scores,
+            labels=self.labels[rows],
+            sample_weight=None if factors is None else factors[rows],
+            margins=None if margins is None else margins[rows],
+            summary=None if summary is None else summary[:, rows],
+        )
+
     def looked_at(self, ignore_index: int) -> Batch:
         """Return the batch with `complete`, where the labels can be looked at; raise IndexError as `look` does."""
         if self.complete is not None:
@@ -306,14 +317,14 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
         raise TypeError(f"scores must be a Tensor, got {type(scores).__name__}")
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a Tensor, got {type(labels).__name__}")
-    _check_floating("scores", scores)
+    check_floating("scores", scores)
     if labels.dtype not in _INTEGER_DTYPES:
         raise TypeError(
             "labels must be class indices of an integer dtype, not one-hot or probabilities, "
             f"got {labels.dtype}"
         )
-    _check_dense("scores", scores)
-    _check_dense("labels", labels)
+    check_dense("scores", scores)
+    check_dense("labels", labels)
     shape = scores.shape
     if not shape:
         raise ValueError("scores must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
@@ -323,7 +334,7 @@ def _check_scores_and_labels(scores: Tensor, labels: Tensor) -> int:
             f"labels must have shape {expected} for scores of shape {tuple(shape)}, "
             f"got {tuple(labels.shape)}{_cause(shape, labels.shape)}"
         )
-    _check_device("labels", labels, scores)
+    check_device("labels", labels, scores)
     return n_classes
 
 
@@ -367,7 +378,7 @@ def _check_weight(weight: Weight, n_classes: int, scores: Tensor) -> None:
         if not any(_has_shape(tensor, shapes[kind]) for kind in kinds):
             expected = " or ".join(f"{shapes[kind]} for a weight per {kind}" for kind in kinds)
             raise ValueError(f"weight must have shape {expected}, got {tuple(tensor.shape)}")
-        _check_device("weight", tensor, scores)
+        check_device("weight", tensor, scores)
 
 
 def split_weight(
@@ -396,7 +407,7 @@ def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:
             f"margin must have shape (), ({n_classes},) for a margin per class, or {of_samples} for "
             f"a margin per sample, got {tuple(margin.shape)}"
         )
-    _check_device("margin", margin, scores)
+    check_device("margin", margin, scores)
 
 
 def _check_normalizer(normalizer: float | Tensor, reduction: str, scores: Tensor) -> None:
@@ -410,34 +421,34 @@ def _check_normalizer(normalizer: float | Tensor, reduction: str, scores: Tensor
     if normalizer.dtype == torch.bool or normalizer.is_complex():
         raise TypeError(f"normalizer must be of a real dtype, got {normalizer.dtype}")
     if normalizer.is_floating_point():
-        _check_floating("normalizer", normalizer)
+        check_floating("normalizer", normalizer)
     _check_constant("normalizer", normalizer)
     if normalizer.numel() != 1:
         raise ValueError(f"normalizer must have one element, got shape {tuple(normalizer.shape)}")
     # a number on the CPU reaches any device without a wait
     if normalizer.device.type != "cpu":
-        _check_device("normalizer", normalizer, scores)
+        check_device("normalizer", normalizer, scores)
 
 
-def _check_floating(name: str, tensor: Tensor) -> None:
+def check_floating(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in _DTYPES:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}")
 
 
-def _check_dense(name: str, tensor: Tensor) -> None:
+def check_dense(name: str, tensor: Tensor) -> None:
     if tensor.layout is not torch.strided or tensor.is_nested:
         layout = "nested" if tensor.is_nested else tensor.layout
         raise TypeError(f"{name} must be a dense Tensor, got layout {layout}")
 
 
 def _check_floating_constant(name: str, tensor: Tensor) -> None:
-    _check_floating(name, tensor)
+    check_floating(name, tensor)
     _check_constant(name, tensor)
 
 
 def _check_constant(name: str, tensor: Tensor) -> None:
     """Check a tensor that no gradient is computed for."""
-    _check_dense(name, tensor)
+    check_dense(name, tensor)
     if tensor.requires_grad:
         raise ValueError(
             f"{name} must not require a gradient, which is computed for scores only, "
@@ -445,8 +456,8 @@ def _check_constant(name: str, tensor: Tensor) -> None:
         )
 
 
-def _check_device(name: str, tensor: Tensor, scores: Tensor) -> None:
-    if tensor.device != scores.device:
+def check_device(name: str, tensor: Tensor, other: Tensor, of: str = "scores") -> None:
+    if tensor.device != other.device:
         raise ValueError(
-            f"{name} must be on the device of scores, {scores.device}, got {tensor.device}"
+            f"{name} must be on the device of {of}, {other.device}, got {tensor.device}"
         )

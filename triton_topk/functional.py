@@ -31,12 +31,13 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import torch
 from torch import Tensor
 
-from triton_topk import autograd
+from triton_topk import autograd, layer
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
 from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
 from triton_topk.distributed import compute_all, is_distributed
 from triton_topk.exchange import exchange
 from triton_topk.keywords import explained
+from triton_topk.layer import Layer
 from triton_topk.losses import (
     HardSVM,
     HardSVMOptions,
@@ -480,9 +481,16 @@ def _evaluate(
     given: Tensors,
     shard: ClassShard | None,
 ) -> Tensor | tuple[Tensor, TopkHits]:
-    """Check the arguments, compute the losses, reduce them, and give the results their shapes."""
+    """Check the arguments, compute the losses, reduce them, and give the results their shapes.
+
+    A layer stands for the scores that it makes.
+    """
     scores, labels, weight, margin, normalizer = given
     reduction = options[1]
+    function, plain = autograd.function, True
+    if isinstance(scores, Layer):
+        given = (scores.like_scores(), *given[1:])
+        function, plain = partial(layer.function, scores), is_plain(scores.tensors)
     n_classes = check_tensors(*given, reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
     if is_distributed(scores):
@@ -493,13 +501,13 @@ def _evaluate(
             compute_part, given, reduction, loss.ignore_index
         )
         return whole
-    tensors = (scores, labels, *split_weight(weight, scores, n_classes), margin, normalizer)
-    plain = is_plain(tensors)
+    tensors = (given[0], labels, *split_weight(weight, given[0], n_classes), margin, normalizer)
+    plain = plain and is_plain(tensors)
     batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
     if shard is not None:
         batch, loss = exchange(shard, batch, loss, plain)
     summed, recorded = reduction != "none", not plain and autograd.is_recorded()
-    compute, args = autograd.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
+    compute, args = function(batch, loss, summed=summed, recorded=recorded, plain=plain)
     out, hits, *_ = compute(*args)
     # a number already where the gradient is kept
     if summed and out.dim():

@@ -40,7 +40,7 @@ _ops = torch.ops.triton_topk
 def _losses(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Return the losses (N,) and, if they are asked for, the hits (N, 2): in the top 1, and in the top k."""
     batch = batch.looked_at(loss.ignore_index)
-    out, hits = _new_losses(loss, batch.scores)
+    out, hits = new_losses(loss, batch.scores)
     choose(batch, loss).run(batch, loss, losses=out, hits=hits)
     return out, hits
 
@@ -48,7 +48,7 @@ def _losses(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor | None]:
 def _losses_with_gradient(loss: Loss, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return the losses, the hits, and the gradient of the losses' sum."""
     batch = batch.looked_at(loss.ignore_index)
-    out, hits = _new_losses(loss, batch.scores)
+    out, hits = new_losses(loss, batch.scores)
     gradient = _new_gradient(loss, batch.scores)
     choose(batch, loss).run(batch, loss, losses=out, hits=hits, gradient=gradient)
     return out, hits, gradient
@@ -78,14 +78,14 @@ def _new_summary(_: Loss, *tensors: Any) -> Tensor:
     return torch.empty_like(tensors[N_TENSORS - 1])
 
 
-def _new_losses(loss: Loss, scores: Tensor, *_: Any) -> tuple[Tensor, Tensor | None]:
+def new_losses(loss: Loss, scores: Tensor, *_: Any) -> tuple[Tensor, Tensor | None]:
     n_rows = scores.shape[0]
     out = scores.new_empty(n_rows, dtype=accumulation_dtype(scores.dtype))
     return out, None if loss.hits is None else scores.new_empty((n_rows, 2), dtype=torch.bool)
 
 
 def _new_losses_with_gradient(loss: Loss, *tensors: Any) -> tuple[Tensor, Tensor | None, Tensor]:
-    return *_new_losses(loss, *tensors), _new_gradient(loss, *tensors)
+    return *new_losses(loss, *tensors), _new_gradient(loss, *tensors)
 
 
 def _new_gradient(loss: Loss, scores: Tensor, *_: Any) -> Tensor:
@@ -103,7 +103,7 @@ class _Operator(NamedTuple):
 
 # The keys are what their names add to the loss's.
 _OPERATORS = {
-    "": _Operator(_losses, _new_losses, _BATCH, "(Tensor, Tensor)"),
+    "": _Operator(_losses, new_losses, _BATCH, "(Tensor, Tensor)"),
     "_with_gradient": _Operator(
         _losses_with_gradient, _new_losses_with_gradient, _BATCH, "(Tensor, Tensor, Tensor)"
     ),
@@ -175,10 +175,12 @@ def _may_have_tangents(tensors: tuple[Any, ...]) -> bool:
         return True
     # of the keys that a dispatch mode has left behind, asking for a tangent needs this one
     with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
-        return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+        return any(
+            isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None for x in tensors
+        )
 
 
-def _as_operator(
+def as_operator(
     function: Callable[..., Any], loss: type[Loss], n_tensors: int
 ) -> Callable[..., Any]:
     """Give a function of a loss an operator's arguments, and outputs that are all tensors."""
@@ -201,11 +203,11 @@ def _as_operator(
 def _of_tensors(function: Callable[..., Any], loss: Loss, *tensors: Any) -> Any:
     """Call a function of a batch with its tensors, which a trace gives without having looked at their shapes."""
     batch, upstream = Batch(*tensors[:N_TENSORS]), tensors[N_TENSORS:]
-    _check(loss, batch, *upstream)
+    check(loss, batch, *upstream)
     return function(loss, batch, *upstream)
 
 
-def _check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
+def check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
     """Raise an error where what is read of a tensor would not be in it."""
     scores, labels, weight, sample_weight, margins, normalizer, numbers = batch.tensors
     n_classes = check_tensors(scores, labels, (weight, None), normalizer=normalizer)
@@ -230,7 +232,7 @@ def _register(library: torch.library.Library, loss: type[Loss]) -> None:
         library.define(f"{name}({tensors}, {loss.schema()}) -> {returns}")
         computed = partial(_of_tensors, function)
         for f, key in ((computed, "CompositeExplicitAutograd"), (like, "Meta")):
-            library.impl(name, _as_operator(f, loss, n_tensors), key)
+            library.impl(name, as_operator(f, loss, n_tensors), key)
 
     n_parameters = len(loss.parameters())
 

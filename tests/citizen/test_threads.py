@@ -139,14 +139,14 @@ def test_forward_mode_that_another_thread_begins_during_a_call(
         assert over.wait(60)
         return x
 
-    def decide(*, is_observed: Callable[[], bool] = autograd._is_observed) -> bool:
+    def decide(*, is_observed: Callable[[], bool] = autograd.is_observed) -> bool:
         answer = is_observed()
         found.append(pool.submit(jvp, wait, (scores,), (scores,)))
         assert begun.wait(60)
         return answer
 
     found: list[Future[Any]] = []
-    monkeypatch.setattr(autograd, "_is_observed", decide)
+    monkeypatch.setattr(autograd, "is_observed", decide)
     with ThreadPoolExecutor(1) as pool:
         try:
             exactly_equal(loss(scores, labels), expected)

@@ -33,6 +33,7 @@ _FORMULAS: dict[type[Loss], _Formula] = {
 }
 
 name = "eager"
+in_place = True
 
 
 def obstacle_to_tensor(tensor: Tensor) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 class Triton:
     name = "triton"
+    # a program may read scores of a row whose gradient another one has written
+    in_place = False
 
     @property
     def run(self) -> Run:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class Native:
     name = "native"
+    in_place = True
 
     @property
     def run(self) -> Run:

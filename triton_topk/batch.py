@@ -193,9 +193,13 @@ def as_rows(scores: Tensor) -> Tensor:
     if scores.dim() == 2:
         return scores
     class_dim = min(1, scores.dim() - 1)
-    rows = scores.movedim(class_dim, -1)
-    # by their number, since there may be no classes
-    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
+    return scores.movedim(class_dim, -1).reshape(-1, scores.shape[class_dim])
+
+
+def with_masked_class(scores: Tensor) -> Tensor:
+    """Return the scores with one more class, which is masked."""
+    masked = scores.new_full(_shape_of_samples(scores), -math.inf)
+    return torch.cat((scores, masked), min(1, scores.dim() - 1))
 
 
 def class_indices(labels: Tensor, ignore_index: int) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
@@ -23,8 +21,17 @@ from triton_topk.summary import numbers
 _IGNORED, _NO_CLASS = -1, -2
 
 
-def exchange(shard: ClassShard, batch: Batch, loss: Loss, plain: bool) -> tuple[Batch, Loss]:
-    """Return the batch of this rank's classes with the summary of all of them, and the loss of its labels."""
+def exchange(
+    shard: ClassShard,
+    size: int,
+    batch: Batch,
+    loss: Loss,
+    summarize: Callable[[Loss, Batch], Tensor],
+) -> tuple[Batch, Loss]:
+    """Return the batch of this rank's classes with the summary of all of them, and the loss of its labels.
+
+    The scores are of as many classes as the size says, or of one that is masked if it is 0.
+    """
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError(f"{loss.name} with a shard has no transforms of torch.func")
     if not polynomial.in_range(shard.total, loss.form.degree):
@@ -32,15 +39,12 @@ def exchange(shard: ClassShard, batch: Batch, loss: Loss, plain: bool) -> tuple[
             "k must be smaller with a shard, since float64 does not hold the polynomials of "
             f"C={shard.total} classes, got k={loss.form.k}"
         )
-    labels, size = batch.labels, batch.scores.shape[1]
-    batch, local, place = localized(shard, batch, loss)
+    labels = batch.labels
+    batch, local, place = localized(shard, size, batch, loss)
     if not is_compiling() and _is_debugging():
         _compare(shard, labels, size, batch, loss)
-    way = (
-        partial(ops.call_operator, "_summary") if is_compiling() else ops.way_to("_summary", plain)
-    )
     with torch.no_grad():
-        summary = way(local, batch._replace(scores=batch.scores.detach()))
+        summary = summarize(local, batch._replace(scores=batch.scores.detach()))
         summary[-1] = place
         merged = ops.merge(_gather(summary, shard), loss.form)
     return batch._replace(summary=merged), local
@@ -56,14 +60,11 @@ def _gather(summary: Tensor, shard: ClassShard) -> Tensor:
     return out.view(n_ranks, *summary.shape)
 
 
-def localized(shard: ClassShard, batch: Batch, loss: Loss) -> tuple[Batch, Loss, Tensor]:
+def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[Batch, Loss, Tensor]:
     """Return the batch with the labels of this rank's classes, the loss of those, and their places (see Summary)."""
-    scores, labels = batch.scores, batch.labels
-    n = scores.shape[1]
-    behind, before = labels >= shard.start + n, labels < shard.start
+    scores, labels, n = batch.scores, batch.labels, batch.scores.shape[1]
+    behind, before = labels >= shard.start + size, labels < shard.start
     place = behind.double() - before.double()
-    if n == 0:
-        scores, n = F.pad(scores, (0, 1), value=-math.inf), 1
     local = torch.where(place == 0, labels - shard.start, n)
     label = labels
     if not batch.complete:
@@ -80,7 +81,6 @@ def localized(shard: ClassShard, batch: Batch, loss: Loss) -> tuple[Batch, Loss,
     # a place for the summary
     summary = scores.new_empty((numbers(loss.form), len(labels)), dtype=torch.float64)
     batch = batch._replace(
-        scores=scores,
         labels=local,
         weight=None,
         sample_weight=sample_weight,

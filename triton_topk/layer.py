@@ -10,7 +10,8 @@ checkpointing.  With create_graph=True it computes with all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -64,6 +65,31 @@ class Layer(NamedTuple):
         bias = None if self.bias is None else self.bias.to(self.dtype)
         return self.input.to(self.dtype), self.weight.to(self.dtype), bias
 
+    def with_masked_class(self) -> Layer:
+        """Return the layer with one more class, which is masked."""
+        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+        bias = F.pad(bias, (0, 1), value=-math.inf)
+        return self._replace(weight=F.pad(self.weight, (0, 0, 0, 1)), bias=bias)
+
+    def function(
+        self, batch: Batch, loss: Loss, *, summed: bool, recorded: bool, plain: bool
+    ) -> tuple[Callable[..., Results], tuple[Any, ...]]:
+        """Return the function that serves this call, and its arguments, as autograd.function does for scores."""
+        observed = not recorded and autograd.is_observed()
+        keeps = summed and self.dtype != torch.float16 and not observed and torch.is_grad_enabled()
+        wanted = [keeps and t is not None and t.requires_grad for t in self.tensors]
+        return _call if recorded else _call_eagerly, (loss, batch, self.of_rows(), wanted)
+
+    def summarize(self, loss: Loss, batch: Batch, recorded: bool, plain: bool) -> Tensor:
+        """Return the summary of a shard, for which the scores are computed once more."""
+        call = _call if recorded else _call_eagerly
+        summary: Tensor = call(loss, batch, self.of_rows(), [False] * 3, suffix="_summary")
+        return summary
+
+    def of_rows(self) -> Layer:
+        """Return the layer with the input as (N, D)."""
+        return self._replace(input=self.input.reshape(-1, self.input.shape[-1]))
+
     def rows_of_chunk(self, bytes_of_score: int) -> int:
         """Return the number of rows of a chunk, each of whose scores takes so many bytes."""
         (n_rows, d), n_classes = self.input.shape, self.weight.shape[0]
@@ -75,29 +101,23 @@ class Layer(NamedTuple):
         return max(1, min(rows, n_rows))
 
 
-def function(
-    layer: Layer, batch: Batch, loss: Loss, *, summed: bool, recorded: bool, plain: bool
-) -> tuple[Callable[..., Results], tuple[Any, ...]]:
-    """Return the function that serves this call, and its arguments, as autograd.function does for scores."""
-    layer = layer._replace(input=layer.input.reshape(-1, layer.input.shape[-1]))
-    observed = not recorded and autograd.is_observed()
-    keeps = summed and layer.dtype != torch.float16 and not observed and torch.is_grad_enabled()
-    wanted = [keeps and t is not None and t.requires_grad for t in layer.tensors]
-    return _call if recorded else _call_eagerly, (loss, batch, layer, wanted)
-
-
 def _call(
-    loss: Loss, batch: Batch, layer: Layer, wanted: Sequence[bool], upstream: Tensor | None = None
+    loss: Loss,
+    batch: Batch,
+    layer: Layer,
+    wanted: Sequence[bool],
+    upstream: Tensor | None = None,
+    suffix: str = "",
 ) -> Any:
-    """Call the operator of the loss."""
-    operator = getattr(torch.ops.triton_topk, f"linear_{loss.name}")
+    """Call an operator of the loss."""
+    operator = getattr(torch.ops.triton_topk, f"linear_{loss.name}{suffix}")
     return operator(*layer.tensors, *batch.tensors[1:], upstream, *layer[3:], wanted, *loss.values)
 
 
-def _call_eagerly(*args: Any) -> Any:
+def _call_eagerly(*args: Any, **options: Any) -> Any:
     # see ops._call_eagerly
     with forward_ad._set_fwd_grad_enabled(False):
-        return _call(*args)
+        return _call(*args, **options)
 
 
 # The functions that the operators compute.
@@ -114,7 +134,6 @@ def _compute(
     batch = batch.looked_at(loss.ignore_index)
     backend = backends.choose(batch, loss)
     losses, hits = ops.new_losses(loss, batch.scores)
-    x, weight, bias = layer.cast()
     of_input, of_weight, of_bias = sums = [
         # of the rows of the input, each is written; of the others, each is a sum of all chunks
         torch.zeros(t.shape, dtype=accumulation_dtype(t.dtype) if i else t.dtype, device=t.device)
@@ -123,16 +142,9 @@ def _compute(
         for i, t in enumerate(layer.tensors)
     ]
     n_arrays = 2 if any(wanted) and not backend.in_place else 1
-    rows = layer.rows_of_chunk(n_arrays * x.itemsize)
-    arrays = [x.new_empty((rows, weight.shape[0])) for _ in range(n_arrays)]
-    for first in range(0, x.shape[0], rows):
-        part = slice(first, first + rows)
-        some = x[part]
-        scores, gradient = arrays[0][: some.shape[0]], arrays[-1][: some.shape[0]]
-        if bias is None:
-            torch.mm(some, weight.t(), out=scores)
-        else:
-            torch.addmm(bias, some, weight.t(), out=scores)
+    weight = layer.cast()[1]
+    for part, x, arrays in _chunks(layer, n_arrays):
+        scores, gradient = arrays[0], arrays[-1]
         backend.run(
             batch.part(part, scores),
             loss,
@@ -144,10 +156,34 @@ def _compute(
         if of_input is not None:
             of_input[part] = gradient @ weight
         if of_weight is not None:
-            _add_product(of_weight, gradient, some)
+            _add_product(of_weight, gradient, x)
         if of_bias is not None:
             of_bias += gradient.sum(0, dtype=of_bias.dtype)
     return _total(losses, wanted, upstream), hits, *_as_gradients(sums, layer)
+
+
+def _summarize(loss: Loss, batch: Batch, layer: Layer, *_: Any) -> Tensor:
+    """Return the summary of a shard."""
+    assert batch.summary is not None
+    out = torch.empty_like(batch.summary)
+    for part, _, arrays in _chunks(layer, 1):
+        out[:, part] = ops.summary_of(loss, batch.part(part, arrays[0]))
+    return out
+
+
+def _chunks(layer: Layer, n_arrays: int) -> Iterator[tuple[slice, Tensor, list[Tensor]]]:
+    """Return the rows of each chunk, their input, and arrays (rows, C), the first of which has their scores."""
+    x, weight, bias = layer.cast()
+    rows = layer.rows_of_chunk(n_arrays * x.itemsize)
+    arrays = [x.new_empty((rows, weight.shape[0])) for _ in range(n_arrays)]
+    for first in range(0, x.shape[0], rows):
+        some = x[first : first + rows]
+        parts = [array[: some.shape[0]] for array in arrays]
+        if bias is None:
+            torch.mm(some, weight.t(), out=parts[0])
+        else:
+            torch.addmm(bias, some, weight.t(), out=parts[0])
+        yield slice(first, first + rows), some, parts
 
 
 def _add_product(total: Tensor, gradient: Tensor, x: Tensor) -> None:
@@ -182,6 +218,10 @@ def _new_results(
         for t, w in zip(layer.tensors, wanted, strict=True)
     ]
     return _total(losses, wanted, upstream), hits, *gradients
+
+
+def _new_summary(_: Loss, batch: Batch, *__: Any) -> Tensor:
+    return torch.empty_like(batch.summary)  # type: ignore[arg-type]
 
 
 def _unpacked(
@@ -242,15 +282,20 @@ def _register(library: torch.library.Library, loss: type[Loss]) -> None:
     """Register the operator of a loss, on a layer and what a batch has beside the scores."""
     name = f"linear_{loss.name}"
 
-    def of_arguments(function: Callable[..., Results], loss: Loss, *args: Any) -> Results:
+    def of_arguments(function: Callable[..., Any], loss: Loss, *args: Any) -> Any:
         *tensors, upstream, dtype, chunk_rows, wanted = args
         layer, batch = _unpacked(tensors, dtype, chunk_rows)
         return function(loss, batch, layer, wanted, upstream)
 
-    returns = ", ".join(["Tensor"] * 5)
-    library.define(f"{name}({_ARGUMENTS}, {loss.schema()}) -> ({returns})")
-    for f, key in ((_compute, "CompositeExplicitAutograd"), (_new_results, "Meta")):
-        library.impl(name, ops.as_operator(partial(of_arguments, f), loss, _N_ARGUMENTS), key)
+    results = ", ".join(["Tensor"] * 5)
+    for operator, returns, compute, like in (
+        (name, f"({results})", _compute, _new_results),
+        (f"{name}_summary", "Tensor", _summarize, _new_summary),
+    ):
+        library.define(f"{operator}({_ARGUMENTS}, {loss.schema()}) -> {returns}")
+        for f, key in ((compute, "CompositeExplicitAutograd"), (like, "Meta")):
+            computed = ops.as_operator(partial(of_arguments, f), loss, _N_ARGUMENTS)
+            library.impl(operator, computed, key)
     torch.library.register_autograd(
         f"triton_topk::{name}", _differentiate, setup_context=partial(_save, loss=loss), lib=library
     )

@@ -65,7 +65,7 @@ def _gradient(loss: Loss, batch: Batch, upstream: Tensor) -> Tensor:
     return out
 
 
-def _summary(loss: Loss, batch: Batch) -> Tensor:
+def summary_of(loss: Loss, batch: Batch) -> Tensor:
     """Return the summary of a shard."""
     assert batch.summary is not None
     out = torch.empty_like(batch.summary)
@@ -107,7 +107,7 @@ _OPERATORS = {
     "_with_gradient": _Operator(
         _losses_with_gradient, _new_losses_with_gradient, _BATCH, "(Tensor, Tensor, Tensor)"
     ),
-    "_summary": _Operator(_summary, _new_summary, _BATCH, "Tensor"),
+    "_summary": _Operator(summary_of, _new_summary, _BATCH, "Tensor"),
     "_gradient": _Operator(_gradient, _new_gradient, f"{_BATCH}, Tensor upstream", "Tensor"),
 }
 
@@ -152,6 +152,13 @@ def is_plain(tensors: Sequence[Any]) -> bool:
 def way_to(suffix: str, plain: bool) -> Callable[..., Any]:
     """Return the function of a loss and a batch, or one that calls its operator if the call is not plain."""
     return _OPERATORS[suffix].function if plain else partial(_call_eagerly, suffix)
+
+
+def summarize(loss: Loss, batch: Batch, recorded: bool, plain: bool) -> Tensor:
+    """Return the summary of a shard."""
+    way = partial(call_operator, "_summary") if recorded else way_to("_summary", plain)
+    summary: Tensor = way(loss, batch)
+    return summary
 
 
 def call_operator(suffix: str, loss: Loss, batch: Batch, *upstream: Tensor) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from triton_topk import ops
-from triton_topk.batch import Batch
+from triton_topk.batch import Batch, with_masked_class
 from triton_topk.exchange import localized
 from triton_topk.losses import Loss
 from triton_topk.shard import ClassShard
@@ -25,8 +25,10 @@ def each_rank(
     ranks = []
     for start, stop, backend in zip(starts, [*starts[1:], total], backends, strict=True):
         part = batch._replace(scores=batch.scores[:, start:stop])
+        if start == stop:
+            part = part._replace(scores=with_masked_class(part.scores))
         shard = ClassShard(None, start, total)
-        ranks.append(localized(shard, part, replace(loss, backend=backend)))
+        ranks.append(localized(shard, stop - start, part, replace(loss, backend=backend)))
     summaries = []
     for part, local, place in ranks:
         summary = ops.way_to("_summary", True)(local, part)

@@ -147,7 +147,7 @@ def run(
             k_of_hits,
             0 if gradient is None else gradient.data_ptr(),
             0 if summary is None else summary.data_ptr(),
-            n_rows,
+            0 if summary is None else summary.stride(0),
             summarizing,
             form.top,
             form.degree,

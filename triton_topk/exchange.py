@@ -90,6 +90,26 @@ def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[B
     return batch, replace(loss, ignore_index=_IGNORED), place
 
 
+def of_every_rank(input: Tensor, shard: ClassShard) -> Tensor:
+    """Return what every rank has and computes scores of its classes from; its gradient is the sum of all ranks'."""
+    copy: Tensor = _OfEveryRank.apply(input, shard)  # type: ignore[no-untyped-call]
+    return copy
+
+
+class _OfEveryRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, shard: ClassShard) -> Tensor:
+        ctx.group = shard.group
+        return input.view_as(input)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # a copy, since others may hold on to what is given
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient, group=ctx.group)
+        return gradient, None
+
+
 def _is_debugging() -> bool:
     return bool(dist.get_debug_level() == dist.DebugLevel.DETAIL)  # type: ignore[attr-defined]
 

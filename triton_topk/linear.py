@@ -17,10 +17,12 @@ from torch.compiler import is_compiling
 
 from triton_topk import arguments, autograd
 from triton_topk.batch import check_dense, check_device, check_floating
+from triton_topk.exchange import of_every_rank
 from triton_topk.functional import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
 from triton_topk.keywords import explained
 from triton_topk.layer import Layer
 from triton_topk.losses import HardSVMOptions, LqOptions, SmoothSVMLqOptions, SmoothSVMOptions
+from triton_topk.shard import ClassShard, check_shard
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -90,7 +92,7 @@ def linear_smooth_svm(
         >>> triton_topk.linear_smooth_svm(x, weight, labels, k=2, chunk_rows=1)
         tensor(0.5000)
     """
-    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows)
+    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows, options.get("shard"))
     return smooth_svm(scores, labels, k, return_topk_hits=return_topk_hits, **options)
 
 
@@ -119,7 +121,7 @@ def linear_hard_svm(
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """
-    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows)
+    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows, options.get("shard"))
     return hard_svm(scores, labels, k, return_topk_hits=return_topk_hits, **options)
 
 
@@ -149,7 +151,7 @@ def linear_lq_loss(
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """
-    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows)
+    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows, options.get("shard"))
     return lq_loss(scores, labels, q, return_topk_hits=return_topk_hits, **options)
 
 
@@ -180,12 +182,16 @@ def linear_smooth_svm_lq(
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """
-    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows)
+    scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows, options.get("shard"))
     return smooth_svm_lq(scores, labels, k, q, return_topk_hits=return_topk_hits, **options)
 
 
 def _scores(
-    input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, chunk_rows: int | None
+    input: Tensor,
+    linear_weight: Tensor,
+    linear_bias: Tensor | None,
+    chunk_rows: int | None,
+    shard: ClassShard | None,
 ) -> Tensor | Layer:
     """Check the arguments; return the layer, or the scores where something else has a say in their derivatives."""
     layer = Layer(
@@ -213,8 +219,9 @@ def _scores(
         )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     dtype, device = input.dtype, input.device.type
-    # autocast leaves float64 alone
-    if torch.is_autocast_enabled(device) and torch.float64 not in dtypes.values():
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # which leaves float64 alone
+    if autocast and torch.float64 not in dtypes.values():
         dtype = torch.get_autocast_dtype(device)
     else:
         for name, other in dtypes.items():
@@ -225,6 +232,9 @@ def _scores(
         plain = plain and not torch.compiler._is_exporting_flag
     else:
         plain = plain and not (autograd.is_transformed() or torch._C._is_tracing())
+    if shard is not None:
+        check_shard(shard)
+        input = of_every_rank(input, shard)
     if not plain:
         return F.linear(input, linear_weight, linear_bias)
     return layer._replace(dtype=dtype)

@@ -26,8 +26,9 @@ def test_a_star_import_leaves_the_nn_of_pytorch() -> None:
 
 
 def test_dir_shows_what_is_public() -> None:
-    public = ["ClassShard", "TopkHits", "hard_svm", "lq_loss", "nn", "smooth_svm", "smooth_svm_lq"]
-    assert [name for name in dir(triton_topk) if not name.startswith("__")] == public
+    losses = ["hard_svm", "lq_loss", "smooth_svm", "smooth_svm_lq"]
+    public = ["ClassShard", "TopkHits", "nn", *losses, *[f"linear_{name}" for name in losses]]
+    assert [name for name in dir(triton_topk) if not name.startswith("__")] == sorted(public)
     for name in dir(triton_topk):
         assert hasattr(triton_topk, name)
     assert dir(nn) == nn.__all__

@@ -90,17 +90,17 @@ def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[B
     return batch, replace(loss, ignore_index=_IGNORED), place
 
 
-def of_every_rank(input: Tensor, shard: ClassShard) -> Tensor:
+def of_every_rank(x: Tensor, shard: ClassShard) -> Tensor:
     """Return what every rank has and computes scores of its classes from; its gradient is the sum of all ranks'."""
-    copy: Tensor = _OfEveryRank.apply(input, shard)  # type: ignore[no-untyped-call]
+    copy: Tensor = _OfEveryRank.apply(x, shard)  # type: ignore[no-untyped-call]
     return copy
 
 
 class _OfEveryRank(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, shard: ClassShard) -> Tensor:
+    def forward(ctx: Any, x: Tensor, shard: ClassShard) -> Tensor:
         ctx.group = shard.group
-        return input.view_as(input)
+        return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

@@ -143,18 +143,18 @@ def _compute(
     ]
     n_arrays = 2 if any(wanted) and not backend.in_place else 1
     weight = layer.cast()[1]
-    for part, x, arrays in _chunks(layer, n_arrays):
+    for rows, x, arrays in _chunks(layer, n_arrays):
         scores, gradient = arrays[0], arrays[-1]
         backend.run(
-            batch.part(part, scores),
+            batch.part(rows, scores),
             loss,
-            upstream=None if upstream is None else upstream[part],
-            losses=losses[part],
-            hits=None if hits is None else hits[part],
+            upstream=None if upstream is None else upstream[rows],
+            losses=losses[rows],
+            hits=None if hits is None else hits[rows],
             gradient=gradient if any(wanted) else None,
         )
         if of_input is not None:
-            of_input[part] = gradient @ weight
+            of_input[rows] = gradient @ weight
         if of_weight is not None:
             _add_product(of_weight, gradient, x)
         if of_bias is not None:
@@ -166,8 +166,8 @@ def _summarize(loss: Loss, batch: Batch, layer: Layer, *_: Any) -> Tensor:
     """Return the summary of a shard."""
     assert batch.summary is not None
     out = torch.empty_like(batch.summary)
-    for part, _, arrays in _chunks(layer, 1):
-        out[:, part] = ops.summary_of(loss, batch.part(part, arrays[0]))
+    for rows, *__, arrays in _chunks(layer, 1):
+        out[:, rows] = ops.summary_of(loss, batch.part(rows, arrays[0]))
     return out
 
 

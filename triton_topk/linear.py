@@ -234,7 +234,7 @@ def _scores(
         plain = plain and not (autograd.is_transformed() or torch._C._is_tracing())
     if shard is not None:
         check_shard(shard)
-        input = of_every_rank(input, shard)
+        layer = layer._replace(input=of_every_rank(input, shard))
     if not plain:
-        return F.linear(input, linear_weight, linear_bias)
+        return F.linear(*layer.tensors)
     return layer._replace(dtype=dtype)

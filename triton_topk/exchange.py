@@ -15,7 +15,7 @@ from triton_topk import arguments, ops, polynomial
 from triton_topk.batch import Batch, accumulation_dtype, weights_of
 from triton_topk.losses import Loss
 from triton_topk.shard import ClassShard
-from triton_topk.summary import numbers
+from triton_topk.summary import Summary, numbers
 
 # Labels of a shard that are none of its classes.  The class behind its own stands for those of other shards.
 _IGNORED, _NO_CLASS = -1, -2
@@ -45,7 +45,7 @@ def exchange(
         _compare(shard, labels, size, batch, loss)
     with torch.no_grad():
         summary = summarize(local, batch._replace(scores=batch.scores.detach()))
-        summary[-1] = place
+        Summary.of(summary, loss.form).place.copy_(place)
         merged = ops.merge(_gather(summary, shard), loss.form)
     return batch._replace(summary=merged), local
 
@@ -79,7 +79,7 @@ def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[B
     if margins is not None:
         margins = margins.gather(1, label.unsqueeze(1)).expand(-1, n + 1)
     # a place for the summary
-    summary = scores.new_empty((numbers(loss.form), len(labels)), dtype=torch.float64)
+    summary = scores.new_empty((numbers(loss.form), labels.shape[0]), dtype=torch.float64)
     batch = batch._replace(
         labels=local,
         weight=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
@@ -37,8 +37,8 @@ class ClassShard:
     """
 
     group: ProcessGroup | None = None
-    start: int = 0
-    total: int = 0
+    start: int = field(kw_only=True)
+    total: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("start", "total"):
@@ -55,7 +55,8 @@ class ClassShard:
         Those are the shards of `torch.chunk`, and of a DTensor.
         """
         share = -(-arguments.integer("total", total) // dist.get_world_size(group))
-        return cls(group, min(dist.get_rank(group) * share, total), total)
+        start = min(dist.get_rank(group) * share, total)
+        return cls(group, start=start, total=total)
 
 
 def check_shard(shard: ClassShard | None) -> None:

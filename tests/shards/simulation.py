@@ -13,6 +13,7 @@ from triton_topk.batch import Batch, with_masked_class
 from triton_topk.exchange import localized
 from triton_topk.losses import Loss
 from triton_topk.shard import ClassShard
+from triton_topk.summary import Summary
 
 Results = tuple[Tensor, Tensor | None, Tensor]
 
@@ -27,12 +28,12 @@ def each_rank(
         part = batch._replace(scores=batch.scores[:, start:stop])
         if start == stop:
             part = part._replace(scores=with_masked_class(part.scores))
-        shard = ClassShard(None, start, total)
+        shard = ClassShard(start=start, total=total)
         ranks.append(localized(shard, stop - start, part, replace(loss, backend=backend)))
     summaries = []
     for part, local, place in ranks:
         summary = ops.way_to("_summary", True)(local, part)
-        summary[-1] = place
+        Summary.of(summary, loss.form).place.copy_(place)
         summaries.append(summary)
     merged = ops.merge(torch.stack(summaries), loss.form)
     return [

@@ -67,6 +67,9 @@ def linear_smooth_svm(
     and `linear_weight`, or 64 MiB if that is more; on a CPU the gradient takes the place of the scores.  The eager
     backend takes as much several times over.
 
+    With a shard the rank gives weight and bias of its classes, and the same input as every other.  The scores are
+    computed once more, for the summary, and the backward sums the input's gradient over the group, by one all_reduce.
+
     All scores exist at once with create_graph=True, under transforms of torch.func, in forward mode, for
     torch.jit.trace and torch.export, and for subclasses of Tensor as DTensor.
 
@@ -78,7 +81,7 @@ def linear_smooth_svm(
         linear_bias: (C,), of the dtype of `input`.
         chunk_rows: rows of scores that exist at once, at least 1; None: see above.
         tau, margin, weight, ignore_index, reduction: as in :func:`smooth_svm`.
-        normalizer, return_topk_hits, gradient, order, backend: as in :func:`smooth_svm`.
+        normalizer, return_topk_hits, gradient, order, backend, shard: as in :func:`smooth_svm`.
 
     Returns:
         The result of :func:`smooth_svm`.  The gradients have the dtypes of `input`, `linear_weight` and `linear_bias`.
@@ -117,7 +120,8 @@ def linear_hard_svm(
 
     Args:
         input, linear_weight, labels, linear_bias, chunk_rows: as in :func:`linear_smooth_svm`.
-        k, margin, weight, ignore_index, reduction, normalizer, return_topk_hits, backend: as in :func:`hard_svm`.
+        k, margin, weight, ignore_index, reduction, normalizer: as in :func:`hard_svm`.
+        return_topk_hits, backend, shard: as in :func:`hard_svm`.
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """
@@ -147,7 +151,7 @@ def linear_lq_loss(
     Args:
         input, linear_weight, labels, linear_bias, chunk_rows: as in :func:`linear_smooth_svm`.
         q, truncation, weight, ignore_index, reduction: as in :func:`lq_loss`.
-        normalizer, return_topk_hits, k, backend: as in :func:`lq_loss`.
+        normalizer, return_topk_hits, k, backend, shard: as in :func:`lq_loss`.
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """
@@ -178,7 +182,7 @@ def linear_smooth_svm_lq(
     Args:
         input, linear_weight, labels, linear_bias, chunk_rows: as in :func:`linear_smooth_svm`.
         k, q, mix, tau, margin, truncation, weight, ignore_index: as in :func:`smooth_svm_lq`.
-        reduction, normalizer, return_topk_hits, gradient, order, backend: as in :func:`smooth_svm_lq`.
+        reduction, normalizer, return_topk_hits, gradient, order, backend, shard: as in :func:`smooth_svm_lq`.
 
     Returns, raises: as :func:`linear_smooth_svm`.
     """

@@ -60,10 +60,10 @@ class Layer(NamedTuple):
         shape = (*self.input.shape[:-1], self.weight.shape[0])
         return self.input.new_empty((), dtype=self.dtype).expand(shape)
 
-    def cast(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the tensors in the dtype of the scores."""
-        bias = None if self.bias is None else self.bias.to(self.dtype)
-        return self.input.to(self.dtype), self.weight.to(self.dtype), bias
+    def cast(self) -> Layer:
+        """Return the layer with tensors in the dtype of the scores."""
+        tensors = [None if t is None else t.to(self.dtype) for t in self.tensors]
+        return Layer(*tensors, *self[3:])
 
     def with_masked_class(self) -> Layer:
         """Return the layer with one more class, which is masked."""
@@ -142,8 +142,8 @@ def _compute(
         for i, t in enumerate(layer.tensors)
     ]
     n_arrays = 2 if any(wanted) and not backend.in_place else 1
-    weight = layer.cast()[1]
-    for rows, x, arrays in _chunks(layer, n_arrays):
+    cast = layer.cast()
+    for rows, x, arrays in _chunks(cast, n_arrays):
         scores, gradient = arrays[0], arrays[-1]
         backend.run(
             batch.part(rows, scores),
@@ -153,8 +153,9 @@ def _compute(
             hits=None if hits is None else hits[rows],
             gradient=gradient if any(wanted) else None,
         )
+        # autocast, which a backward may be called under, changes no product with an `out` or in place
         if of_input is not None:
-            of_input[rows] = gradient @ weight
+            of_input[rows] = torch.mm(gradient, cast.weight, out=torch.empty_like(x))
         if of_weight is not None:
             _add_product(of_weight, gradient, x)
         if of_bias is not None:
@@ -166,14 +167,14 @@ def _summarize(loss: Loss, batch: Batch, layer: Layer, *_: Any) -> Tensor:
     """Return the summary of a shard."""
     assert batch.summary is not None
     out = torch.empty_like(batch.summary)
-    for rows, *__, arrays in _chunks(layer, 1):
+    for rows, *__, arrays in _chunks(layer.cast(), 1):
         out[:, rows] = ops.summary_of(loss, batch.part(rows, arrays[0]))
     return out
 
 
 def _chunks(layer: Layer, n_arrays: int) -> Iterator[tuple[slice, Tensor, list[Tensor]]]:
     """Return the rows of each chunk, their input, and arrays (rows, C), the first of which has their scores."""
-    x, weight, bias = layer.cast()
+    x, weight, bias = layer.tensors
     rows = layer.rows_of_chunk(n_arrays * x.itemsize)
     arrays = [x.new_empty((rows, weight.shape[0])) for _ in range(n_arrays)]
     for first in range(0, x.shape[0], rows):
@@ -261,7 +262,7 @@ def _differentiate(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor |
         if constant and not is_legacy_batchedtensor(upstream):
             _, _, *gradients = _call_eagerly(ctx.loss, batch, layer, wanted, upstream)
         else:
-            x, weight, bias = layer.cast()
+            x, weight, bias = layer.cast().tensors
             batch = batch._replace(scores=F.linear(x, weight, bias))
             of_scores = autograd.gradient_of(ctx.loss, batch, upstream, constant)
             products = of_scores @ weight, of_scores.t() @ x, of_scores.sum(0)

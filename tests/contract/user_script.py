@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 import triton_topk
-from triton_topk import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
+from triton_topk import (
+    TopkHits,
+    hard_svm,
+    linear_hard_svm,
+    linear_lq_loss,
+    linear_smooth_svm,
+    linear_smooth_svm_lq,
+    lq_loss,
+    smooth_svm,
+    smooth_svm_lq,
+)
 from triton_topk.nn import HardSVMLoss, LqLoss, SmoothSVMLoss, SmoothSVMLqLoss, TruncatedLqLoss
 from triton_topk.topk_svm import MaxTopkSVM, SmoothTop1SVM, SmoothTopkSVM
 
@@ -40,6 +50,16 @@ def functions(hits: bool) -> None:
         lq_loss(scores, labels, truncation=0.1, return_topk_hits=hits), Tensor | LossAndHits
     )
     assert_type(smooth_svm_lq(scores, labels, mix=1, return_topk_hits=hits), Tensor | LossAndHits)
+
+
+def linear_layers(x: Tensor, w: Tensor) -> None:
+    assert_type(linear_smooth_svm(x, w, labels, 3, tau=0.5, order=2), Tensor | LossAndHits)
+    assert_type(linear_hard_svm(x, w, labels, margin=margin, chunk_rows=4), Tensor | LossAndHits)
+    assert_type(linear_lq_loss(x, w, labels, 0.5, linear_bias=weight, k=3), Tensor | LossAndHits)
+    assert_type(linear_smooth_svm_lq(x, w, labels, mix=0.3, normalizer=8), Tensor | LossAndHits)
+    linear_smooth_svm(x, w, labels, redution="sum")  # type: ignore[call-arg]
+    linear_hard_svm(x, w, labels, tau=0.5)  # type: ignore[call-arg]
+    linear_lq_loss(x, w, labels, chunk_rows="4")  # type: ignore[arg-type]
 
 
 def modules() -> None:

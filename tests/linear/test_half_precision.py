@@ -77,6 +77,17 @@ def test_autocast_takes_an_input_of_its_dtype_and_leaves_float64_alone(loss: Los
 
 
 @every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_autocast_around_a_backward_changes_nothing(loss: Loss, reduction: str) -> None:
+    layer = Layer(dtype=torch.float32)
+    found = layer.fused(loss, reduction=reduction)
+    expected = layer.gradients(found, 3.0, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for _ in range(2):
+            assert_close(layer.gradients(found, 3.0, retain_graph=True), expected)
+
+
+@every_loss
 def test_the_weights_gradient_under_autocast_is_not_rounded(loss: Loss) -> None:
     layer = Layer(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -62,8 +62,9 @@ class Layer(NamedTuple):
 
     def cast(self) -> Layer:
         """Return the layer with tensors in the dtype of the scores."""
-        tensors = [None if t is None else t.to(self.dtype) for t in self.tensors]
-        return Layer(*tensors, *self[3:])
+        bias = None if self.bias is None else self.bias.to(self.dtype)
+        x, weight = self.input.to(self.dtype), self.weight.to(self.dtype)
+        return self._replace(input=x, weight=weight, bias=bias)
 
     def with_masked_class(self) -> Layer:
         """Return the layer with one more class, which is masked."""

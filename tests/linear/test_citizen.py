@@ -12,7 +12,7 @@ import torch
 from layers import Layer
 from losses import REDUCTIONS, Loss, each, every_loss, exactly_equal, variants
 from torch import Tensor
-from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor, init_device_mesh
 from torch.testing import assert_close
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
@@ -151,9 +151,10 @@ def one_process(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_process")
-def test_distributed_tensors_say_what_the_loss_of_scores_does() -> None:
+def test_distributed_tensors_have_all_scores_at_once() -> None:
     mesh = init_device_mesh("cpu", (1,))
     layer = Layer()
     tensors = [distribute_tensor(x.detach(), mesh, [Replicate()]) for x in layer.tensors]
-    with pytest.raises((NotImplementedError, RuntimeError), match="triton_topk"):
-        layer.fused(Loss("lq_loss"), *tensors)
+    loss = layer.fused(Loss("lq_loss"), *tensors)
+    assert isinstance(loss, DTensor)
+    torch.testing.assert_close(loss.to_local(), layer.fused(Loss("lq_loss")))

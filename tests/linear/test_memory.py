@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,18 +15,25 @@ from torch.utils.checkpoint import checkpoint
 
 from triton_topk import layer as layers
 
-N, D, C = 64, 8, 5000
+N, D, C = 64, 4, 2000
 ALL_SCORES = N * C * 4
 
 
-def allocations(call: Callable[[], Any]) -> tuple[int, int]:
-    """The bytes of the largest tensor that is made, and of all that are held at once beyond those before."""
+class Memory(NamedTuple):
+    """The bytes of tensors that a call makes."""
+
+    largest: int  # of one of them
+    held: int  # at most, at once
+    kept: int  # when it is over
+
+
+def memory_of(call: Callable[[], Any]) -> Memory:
     with profile(profile_memory=True) as found:
         call()
     events = found.profiler.kineto_results.events()
-    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    held = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return max(sizes), max(held)
+    sizes = [0, *(event.nbytes() for event in events if event.name() == "[memory]")]
+    held = list(accumulate(sizes))
+    return Memory(max(sizes), max(held), held[-1])
 
 
 def step(layer: Layer, loss: Loss, **options: Any) -> None:
@@ -47,17 +55,23 @@ def layer(request: pytest.FixtureRequest) -> Layer:
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_all_scores_never_exist(loss: Loss, reduction: str, layer: Layer) -> None:
-    largest, held = allocations(lambda: step(layer, loss, reduction=reduction, chunk_rows=4))
+    memory = memory_of(lambda: step(layer, loss, reduction=reduction, chunk_rows=4))
     # the gradients of the layer, in float32 and in its dtype; the eager backend keeps several numbers of a score
     of_layer = (N + C) * (D + 1) * 4
-    assert largest < ALL_SCORES / 4
-    assert held < 3 * of_layer + ALL_SCORES / 2
+    assert memory.largest < ALL_SCORES / 4
+    assert memory.held < 3 * of_layer + ALL_SCORES / 2
+
+
+@every_loss
+def test_the_backward_of_a_number_makes_nothing_of_the_weights_size(loss: Loss) -> None:
+    layer = Layer(N, D, C, torch.float32)
+    found, upstream = layer.fused(loss, chunk_rows=4), torch.tensor(3.0)
+    assert memory_of(lambda: layer.gradients(found, upstream)).held < layer.weight.nbytes / 4
 
 
 def test_all_scores_are_noticed() -> None:
     layer, loss = Layer(N, D, C, torch.float32), Loss("lq_loss")
-    largest, _ = allocations(lambda: layer.unfused(loss).backward())
-    assert largest >= ALL_SCORES
+    assert memory_of(lambda: layer.unfused(loss).backward()).largest >= ALL_SCORES
 
 
 @every_loss
@@ -69,20 +83,14 @@ def test_under_activation_checkpointing_no_gradient_is_held(loss: Loss) -> None:
 
     expected = layer.gradients(fused(*layer.tensors))
     found = []
-    assert allocations(lambda: found.append(fused(*layer.tensors)))[1] > layer.weight.nbytes
+    kept = memory_of(lambda: found.append(fused(*layer.tensors))).kept
+    assert kept > layer.weight.nbytes
     found.clear()
 
     def recomputed() -> None:
         found.append(checkpoint(fused, *layer.tensors, use_reentrant=False))
 
-    with profile(profile_memory=True) as events:
-        recomputed()
-    kept = sum(
-        event.nbytes()
-        for event in events.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    assert kept < layer.weight.nbytes / 2
+    assert memory_of(recomputed).kept < layer.weight.nbytes / 2
     for a, b in zip(layer.gradients(found[0]), expected, strict=True):
         torch.testing.assert_close(a, b)
 

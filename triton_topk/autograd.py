@@ -181,6 +181,10 @@ class _ObservedLosses(torch.autograd.Function):
     def jvp(ctx: Any, _: Any, __: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(ctx.loss, Batch(*tangents))
         scores, labels, *others = ctx.saved_tensors
+        if Batch(*ctx.saved_tensors).summary is not None:
+            raise NotImplementedError(
+                f"{ctx.loss.name} with a shard has no forward-mode derivative"
+            )
         dtype = accumulation_dtype(scores.dtype)
         upstream = scores.new_ones(labels.shape, dtype=dtype)
         # in float32 if it is to be in float16, in which small entries would be 0

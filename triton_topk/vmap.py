@@ -28,12 +28,15 @@ def batches_first(info: Any, in_dims: Sequence[Any], tensors: Sequence[Tensor | 
 
 def merge(batches: Batch, ignore_index: int) -> tuple[Batch, Tensor]:
     """Return one batch of B N rows of B batches of N, and the factor (B, N) of its losses."""
-    scores, labels, *_, normalizer, _ = batches.tensors
+    scores, labels, *_, normalizer, summary = batches.tensors
     if normalizer is not None:
         batches = batches._replace(normalizer=normalizer.unsqueeze(1))
     labelled = batches.read_labels(ignore_index, accumulation_dtype(scores.dtype))
-    n, margins, factor = scores.shape[-1], labelled.margin, labelled.factor
+    margins, factor = labelled.margin, labelled.factor
     assert isinstance(factor, Tensor)
     if margins is not None:
-        margins = margins.reshape(-1, 1).expand(-1, n)
-    return Batch(scores.reshape(-1, n), labels.reshape(-1), margins=margins), factor
+        margins = margins.reshape(-1, 1).expand(-1, batches.n_classes)
+    if summary is not None:
+        summary = summary.movedim(1, 0).flatten(1)
+    rows = scores.reshape(-1, scores.shape[-1])
+    return Batch(rows, labels.reshape(-1), margins=margins, summary=summary), factor

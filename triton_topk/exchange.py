@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,8 @@ def exchange(
     """
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError(f"{loss.name} with a shard has no transforms of torch.func")
-    if not polynomial.in_range(shard.total, loss.form.degree):
+    # numbers, which for dynamic shapes torch.compile takes for symbols
+    if not polynomial.in_range(operator.index(shard.total), operator.index(loss.form.degree)):
         raise ValueError(
             "k must be smaller with a shard, since float64 does not hold the polynomials of "
             f"C={shard.total} classes, got k={loss.form.k}"
@@ -116,17 +118,19 @@ def _is_debugging() -> bool:
 
 def _compare(shard: ClassShard, labels: Tensor, size: int, batch: Batch, loss: Loss) -> None:
     """Raise an error that says which argument is not the same on every rank, or which classes are not of one shard."""
-    given = dict(zip(loss.parameters(), loss.values, strict=True)) | {"total": shard.total}
+    given: dict[str, Any] = {"loss": loss.name, "total": shard.total}
+    given |= zip(loss.parameters(), loss.values, strict=True)
     # ranks may compute their parts with different backends
     del given["backend"]
+    *_, normalizer, _ = batch.tensors
     rows = {
         "labels": labels,
         "weight": batch.sample_weight,
         "margin": None if batch.margins is None else batch.margins[:, 0],
-        "normalizer": batch.normalizer,
+        "normalizer": normalizer,
     }
     # as text, in which NaN is equal to NaN
-    given |= {name: repr(None if x is None else x.tolist()) for name, x in rows.items()}
+    given |= {name: repr(given.get(name) if x is None else x.tolist()) for name, x in rows.items()}
     start = shard.start
     everyone: list[Any] = [None] * dist.get_world_size(shard.group)
     dist.all_gather_object(everyone, (given, (start, start + size)), group=shard.group)

@@ -223,9 +223,10 @@ def _scores(
         )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     dtype, device = input.dtype, input.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # PyTorch 2.11 does not compile the question of what has autocast
+    known = is_compiling() or torch.amp.is_autocast_available(device)
     # which leaves float64 alone
-    if autocast and torch.float64 not in dtypes.values():
+    if known and torch.is_autocast_enabled(device) and torch.float64 not in dtypes.values():
         dtype = torch.get_autocast_dtype(device)
     else:
         for name, other in dtypes.items():

@@ -71,10 +71,11 @@ def read(batch, m, r, slots, steps):
     m.s_y[r] = m.x[at]
     if batch.k_of_hits > 0:
         # of equal scores the lower class comes first
-        m.rank[r] = 0
+        rank = 0
         for i in range(batch.n):
             x = m.x[place(i, r, slots)]
-            m.rank[r] += x > m.x[at] or (x == m.x[at] and i < y)
+            rank += x > m.x[at] or (x == m.x[at] and i < y)
+        m.rank[r] = rank
     m.x[at] = -np.inf
     m.margin[r] = batch.margins[row * batch.margin_row_stride + y * batch.margin_stride]
     weight = (

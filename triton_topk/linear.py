@@ -93,7 +93,7 @@ def linear_smooth_svm(
         >>> x, labels = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([2, 0])
         >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
         >>> triton_topk.linear_smooth_svm(x, weight, labels, k=2, chunk_rows=1)
-        0.37344932556152344
+        tensor(0.3734)
     """
     scores: Any = _scores(input, linear_weight, linear_bias, chunk_rows, options.get("shard"))
     return smooth_svm(scores, labels, k, return_topk_hits=return_topk_hits, **options)

@@ -26,9 +26,9 @@ from triton_topk import autograd, backends, ops
 from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.losses import LOSSES, Loss
 
-# The scores of a chunk and their gradient may take 1 / 4 of the memory of input and weight, or so many bytes if that is
+# The scores of a chunk and their gradient may take 1 / 8 of the memory of input and weight, or so many bytes if that is
 # more.  With much less, reading and writing the weight's gradient for each chunk takes longer than computing it.
-_SHARE, _LEAST_BYTES = 4, 64 * 2**20
+_SHARE, _LEAST_BYTES = 8, 64 * 2**20
 _TILE = 16  # rows that matrices are multiplied in
 
 _TENSORS = (

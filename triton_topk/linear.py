@@ -63,7 +63,7 @@ def linear_smooth_svm(
     The weight's gradient is accumulated in float32 if the dtype is half precision.
 
     `chunk_rows` changes the rounding of that sum, and of a product where PyTorch's depends on the number of rows, and
-    nothing else.  By default the scores of a chunk and their gradient take at most a quarter of the memory of `input`
+    nothing else.  By default the scores of a chunk and their gradient take at most an eighth of the memory of `input`
     and `linear_weight`, or 64 MiB if that is more; on a CPU the gradient takes the place of the scores.  The eager
     backend takes as much several times over.
 

@@ -103,7 +103,7 @@ def test_rows_of_a_chunk_by_default(n: int, d: int, c: int, bytes_of_score: int)
     tensors = [torch.empty(shape, device="meta") for shape in ((n, d), (c, d), (c,))]
     layer = layers.Layer(*tensors, torch.float32, None)
     rows = layer.rows_of_chunk(bytes_of_score)
-    allowed = max(64 * 2**20, (n + c) * d * 4 // 4)
+    allowed = max(64 * 2**20, (n + c) * d * 4 // 8)
     assert 1 <= rows <= max(1, n)
     assert rows == 1 or rows * c * bytes_of_score <= allowed
     # and no fewer than they may be, but for a tile

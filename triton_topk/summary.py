@@ -66,7 +66,7 @@ def merge(summaries: Tensor, form: Form) -> Tensor:
         total = torch.where(pivots == pivot, parts.total, (v == pivot).sum(1))
     else:
         total = torch.where(parts.total == 0, 0, parts.total * (v[:, 0] - first).exp_())
-    merged.total.copy_(total.sum(0))
+    merged.total.copy_(_sum(total))
     own = parts.place == 0
     # a label that is no class has no score
     s_y = torch.where(own, parts.s_y, 0).sum(0).masked_fill_(own.sum(0) != 1, math.nan)
@@ -75,6 +75,14 @@ def merge(summaries: Tensor, form: Form) -> Tensor:
     before = (v > s_y) | ((v == s_y) & (parts.place > 0).unsqueeze(1))
     merged.rank.copy_(torch.where(own, parts.rank, before.sum(1)).sum(0))
     return out
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Add up (shards, N), in an order that does not depend on N."""
+    while x.shape[0] > 1:
+        left, right = F.pad(x, (0, 0, 0, x.shape[0] % 2)).chunk(2)
+        x = left + right
+    return x[0]
 
 
 def _of_scores(scores: Tensor, pivot: Tensor, form: Form) -> Tensor:

@@ -68,7 +68,7 @@ def _gradient(loss: Loss, batch: Batch, upstream: Tensor) -> Tensor:
 def summary_of(loss: Loss, batch: Batch) -> Tensor:
     """Return the summary of a shard."""
     assert batch.summary is not None
-    out = torch.empty_like(batch.summary)
+    out = torch.empty_like(batch.summary, memory_format=torch.contiguous_format)
     batch = batch._replace(summary=out).looked_at(loss.ignore_index)
     choose(batch, loss).summarize(batch, loss)
     return out

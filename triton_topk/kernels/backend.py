@@ -28,6 +28,10 @@ class Triton:
         return kernels().run
 
     @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        return kernels().summarize
+
+    @property
     def scale_(self) -> Callable[[Tensor, Tensor], None]:
         return kernels().scale_
 
@@ -43,10 +47,8 @@ class Triton:
 
     def obstacle(self, batch: Batch, loss: Loss) -> str | None:
         scores = batch.scores
-        if batch.summary is not None:
-            return "does not support shards of classes"
         return self.obstacle_to_tensor(scores) or kernels().obstacle(
-            loss, scores.shape[1], scores.dtype
+            loss, scores.shape[1], scores.dtype, batch.summary is not None
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from triton_topk.kernels.tuples import REDUCIBLE_LENGTHS
 
 MAX_K = 16
+MAX_K_OF_SHARDS = 12  # of the smooth SVM, whose Top of a shard has more scores than others
 MAX_DEGREE = 20  # of polynomials
 _VECTOR_BYTES = 16
 _WARP = 32
@@ -160,6 +161,11 @@ def top_size(k: int) -> int:
     A few more than k bound the amplification of the gradient polynomial; see docs/algorithm.md.
     """
     return k + min(3, max(0, (k - 4) // 2))
+
+
+def k_of_top(top: int) -> int:
+    """Return the smallest k for which a kernel treats so many scores one by one."""
+    return next(k for k in range(1, top + 1) if top_size(k) >= top)
 
 
 def reducible_length(degree: int) -> int | None:

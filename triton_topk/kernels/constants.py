@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -103,8 +103,15 @@ class Layout(Config):
     align_rows: int  # scores of which each row's start is a multiple
     align_n: int  # scores of which n is a multiple
     finish: bool = False  # whether the launch begins with the summaries of a row's parts
+    merged: bool = False  # whether it begins with the summary of all shards of a row's classes
+    summarize: bool = False  # whether it ends with the summary of a row, which is that of a shard
     numbers: int  # of a part's summary
     summary: int  # the same and its positions
+
+    @property
+    def accumulates(self) -> bool:
+        """Return whether the launch does not begin with a summary."""
+        return not (self.finish or self.merged)
 
     @property
     def vec(self) -> int:
@@ -188,12 +195,19 @@ FORMULAS: dict[type[Loss], Callable[..., tuple[dict[str, Any], dict[str, float]]
 
 
 @lru_cache(maxsize=1024)
-def formula(loss: Loss, n: int, dtype: torch.dtype) -> tuple[Formula, Numbers]:
+def formula(
+    loss: Loss, n: int, dtype: torch.dtype, sharded: bool = False
+) -> tuple[Formula, Numbers]:
     """Return the formula of a loss for rows of n scores, and its numbers."""
     chosen, numbers = FORMULAS[type(loss)](loss, dtype)
     found = Formula(**chosen)
-    scaled = math.comb(n - 1, found.degree) > _LARGEST_COEFFICIENT
-    return Formula(**chosen, scaled=scaled), Numbers(**numbers)
+    if sharded:
+        # the summaries of all backends have one form, and the other shards any number of scores
+        found = replace(found, top=loss.form.top, scaled=found.degree > 1)
+    else:
+        scaled = math.comb(n - 1, found.degree) > _LARGEST_COEFFICIENT
+        found = replace(found, scaled=scaled)
+    return found, Numbers(**numbers)
 
 
 def layout(config: Config, of: Formula, n: int, dtype: torch.dtype, aligned: bool) -> Layout:

@@ -12,10 +12,11 @@ from triton_topk.kernels import blocks, formulas
 @triton.jit
 def store_kept(pointers, kept, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     """Store the gradient of blocks in registers: of scores, or of their weights if they are weighed once."""
+    WEIGHED: tl.constexpr = LOSS.weighed_once and LAYOUT.accumulates
     column = tl.arange(0, LAYOUT.columns)[None, :]
     FULL: tl.constexpr = (LAYOUT.blocks - 1) * LAYOUT.vectors
     for b in tl.static_range(len(kept)):
-        out = formulas.gradient(kept[b], row, rate, LOSS.weighed_once, LOSS)
+        out = formulas.gradient(kept[b], row, rate, WEIGHED, LOSS)
         out = out.to(pointers.dtype.element_ty)
         at = b * LAYOUT.columns
         if b < FULL:
@@ -31,7 +32,7 @@ def store_stream(pointers, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.const
     TENSORS: tl.constexpr = min(4, triton.next_power_of_2(LAYOUT.blocks * LAYOUT.vectors))
     STEP: tl.constexpr = TENSORS * LAYOUT.columns
     column = tl.arange(0, STEP)[None, :]
-    if LAYOUT.finish:
+    if not LAYOUT.accumulates:
         # else Triton 3.6 moves all scores to the layout of the summaries
         row = formulas.add_to_row(row, blocks.zeros(part.scores, 1, STEP, LAYOUT))
     for offset in range(0, LAYOUT.blocks * LAYOUT.block, STEP):

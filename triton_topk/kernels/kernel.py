@@ -6,21 +6,15 @@ hard_svm.py and lq.py, and formulas.py says which of them take part.  Row quanti
 [ROWS, COLUMNS], what a lane has of its columns or of the candidates [ROWS, LANES].
 
 Rows too long for one program are read twice, in parts.  The first launch ends with a summary of each part
-(summary.py).  The second one, whose layout has `finish`, begins with the summaries of all parts of a row.
+(summary.py).  The second one, whose layout has `finish`, begins with the summaries of all parts of a row.  So do
+launches on a shard of the classes (shard.py): one that has `summarize` ends with a row's summary, and one that has
+`merged` begins with that of all shards.
 """
 
 import triton
 import triton.language as tl
 
-from triton_topk.kernels import (
-    accumulate,
-    blocks,
-    formulas,
-    rows,
-    select,
-    summary,
-    top,
-)
+from triton_topk.kernels import accumulate, blocks, formulas, rows, select, shard, summary, top
 from triton_topk.kernels import gradient as gradients
 from triton_topk.kernels import hits as topk_hits
 from triton_topk.kernels.constants import Numbers
@@ -55,10 +49,10 @@ def loss_kernel(
     margins,  # [N, C] or None
     normalizer,  # [] or None
     upstream,  # [N] or None
-    losses,  # [N] or None
-    hits,  # [N, 2] or None
+    losses,  # [N] or None; or the summaries of a shard [NUMBERS, N]
+    hits,  # [N, 2] or None; if there are any, a shard's summaries have ranks
     gradient,  # [N, C] or None
-    summaries,  # [N, PARTS, SUMMARY] or None
+    summaries,  # [N, PARTS, SUMMARY] or None; or those of all shards [NUMBERS, N]
     n_rows: "i64",
     n: "i32",
     scores_stride: "i64",
@@ -82,9 +76,9 @@ def loss_kernel(
     numbers = Numbers(margin, inverse, rate, tau, q, cut, truncated, mix)
 
     # Locate the rows of the program, and its part of them.
-    PARTS: tl.constexpr = 1 if LAYOUT.finish and gradient is None else LAYOUT.parts
+    PARTS: tl.constexpr = LAYOUT.parts if LAYOUT.accumulates or gradient is not None else 1
     program = tl.program_id(0)
-    if LAYOUT.finish:
+    if not LAYOUT.accumulates:
         # the last row first: L2 still has its scores
         program = tl.num_programs(0) - 1 - program
     part = program % PARTS if PARTS > 1 else 0
@@ -97,14 +91,19 @@ def loss_kernel(
     n = n // LAYOUT.align_n * LAYOUT.align_n
     scores_stride = scores_stride // LAYOUT.align_rows * LAYOUT.align_rows
     scores += number * scores_stride
-    label, active, valid = rows.load_label(labels + number, n, ignore_index)
-    s_y = rows.load_score(scores, label, active, valid, LAYOUT)
+    n_classes = n + 1 if LAYOUT.merged else n  # the class behind stands for those of other shards
+    label, active, valid = rows.load_label(labels + number, n_classes, ignore_index)
+    if LAYOUT.merged:
+        summaries += number
+        s_y = shard.load_score(summaries, n_rows, active, LOSS, LAYOUT)
+    else:
+        s_y = rows.load_score(scores, label, active, valid, LAYOUT)
     if margins is not None:
         margins += number * margins_row_stride + label * margins_class_stride
         margin += LOSS.k * tl.load(margins, mask=valid, other=0.0).to(tl.float64)
     label = tl.where(valid, label, -1).to(tl.int32)
     row = rows.Row(number, label, active, valid, s_y, margin)
-    if LAYOUT.parts > 1:
+    if LAYOUT.parts > 1 and not LAYOUT.merged:
         summaries += number * (LAYOUT.parts * LAYOUT.summary)
         part_summary = summaries + part * LAYOUT.summary
     # of a row's programs, one reads it again for the rank of the label
@@ -118,9 +117,12 @@ def loss_kernel(
         if LOSS.has_top and gradient is not None:
             positions = summary.load_positions(part_summary, LOSS, LAYOUT)
             candidates = select.load_candidates(part, positions, active, LOSS, LAYOUT)
-    else:
+    elif LAYOUT.accumulates or gradient is not None:
         maxima, kept = select.maxima(part, LAYOUT)
         taken = select.take_positions(blocks.maximum_of_slots(maxima, LAYOUT), part, LOSS, LAYOUT)
+    if LAYOUT.merged:
+        v, rest = shard.load(summaries, n_rows, LOSS, LAYOUT)
+    elif not LAYOUT.finish:
         candidates = select.load_candidates(part, taken.columns, active, LOSS, LAYOUT)
         narrow = candidates
         if taken.narrow[0].shape[1] < LAYOUT.lanes:
@@ -135,21 +137,26 @@ def loss_kernel(
         largest = select.with_pivot(largest, largest.p + of_pivot)
         # early: behind a loop that threads may leave one by one, shuffles take more instructions
         zeros = blocks.zeros(part.scores, 2, LAYOUT.columns, LAYOUT)
-    if hits is not None:
+    if hits is not None and LAYOUT.merged:
+        rank = shard.load_rank(summaries, n_rows, LOSS)
+    elif hits is not None:
         rank = topk_hits.rank(largest.v, row, scores[:, None], n_once, LOSS, LAYOUT)
 
     # Accumulate what the losses need of all others.
-    if not LAYOUT.finish:
+    if LAYOUT.accumulates:
         if LAYOUT.stream:
             r, sums = accumulate.of_stream(part, taken, largest, rate, LOSS, LAYOUT)
         else:
             r, sums, kept = accumulate.of_kept(kept, taken, largest, rate, LOSS, LAYOUT)
         rest = accumulate.over_lanes(r, sums, taken, candidates, largest, rate, LOSS, LAYOUT)
 
-    if LAYOUT.parts > 1 and not LAYOUT.finish:
+    if LAYOUT.parts > 1 and LAYOUT.accumulates:
         summary.store(part_summary, largest.v, rest)
         if LOSS.has_top:
             summary.store_positions(part_summary, taken.columns, LOSS, LAYOUT)
+    elif LAYOUT.summarize:
+        rank = rank if hits is not None else 0 * row.label
+        shard.store(losses + number, n_rows, largest, rest, s_y, rank, LOSS)
     else:
         # The losses, and -dL/ds_y of each.
         loss, smooth_slope, sum_slope, polynomials = formulas.row_loss(
@@ -176,6 +183,9 @@ def loss_kernel(
                 largest, rest, polynomials, smooth_slope, sum_slope, zeros, LOSS
             )
             if LOSS.has_top:
+                if LAYOUT.merged:
+                    # late: Triton would move them to the layout of the summary
+                    candidates = select.load_candidates(part, taken.columns, active, LOSS, LAYOUT)
                 top_gradients, top_columns = top.gradients(
                     candidates,
                     largest,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,35 +18,49 @@ from triton_topk.losses import Loss
 _SCALE = {"BLOCK": 4096, "PROGRAMS": 1024, "num_warps": 8, "enable_fp_fusion": True}
 _COMPILED_SCALE: dict[Any, Any] = {}
 
+# A shard's summary is made, or that of all shards is at hand; None: the classes are all there are.
+_OfShard = Literal["summarize", "merged"] | None
+
 
 @lru_cache(maxsize=1024)
-def obstacle(loss: Loss, n: int, dtype: torch.dtype) -> str | None:
-    """Return why the kernel cannot compute a loss of rows of n scores, or None."""
+def obstacle(loss: Loss, n: int, dtype: torch.dtype, sharded: bool = False) -> str | None:
+    """Return why the kernel cannot compute a loss of rows of n scores, which may be of a shard, or None."""
     if type(loss) not in constants.FORMULAS:
         return f"has no kernel for {loss.name}"
-    formula, _ = constants.formula(loss, n, dtype)
+    formula, _ = constants.formula(loss, n, dtype, sharded)
     if formula.k > table.MAX_K:
         return f"supports k <= {table.MAX_K}, got k={formula.k}"
     if formula.degree > table.MAX_DEGREE:
         degree = formula.degree
         return f"supports k + order - 1 <= {table.MAX_DEGREE}, got k={formula.k}, order={degree + 1 - formula.k}"
-    if not in_range(loss, n, dtype):
+    if sharded and formula.smooth and formula.k > table.MAX_K_OF_SHARDS:
+        return f"supports shards of classes for k <= {table.MAX_K_OF_SHARDS}, got k={formula.k}"
+    if not in_range(loss, n, dtype, None, sharded):
         return f"cannot hold C={n} classes for k={formula.k}"
     return None
 
 
 @lru_cache(maxsize=1024)
-def in_range(loss: Loss, n: int, dtype: torch.dtype, config: table.Config | None = None) -> bool:
+def in_range(
+    loss: Loss,
+    n: int,
+    dtype: torch.dtype,
+    config: table.Config | None = None,
+    sharded: bool = False,
+) -> bool:
     """Return whether the kernel can hold rows of n scores."""
-    formula, _ = constants.formula(loss, n, dtype)
-    return table.in_range(config or choose(loss, n, dtype), formula.top, formula.degree, dtype)
+    formula, _ = constants.formula(loss, n, dtype, sharded)
+    config = config or choose(loss, n, dtype, sharded)
+    return table.in_range(config, formula.top, formula.degree, dtype)
 
 
 @lru_cache(maxsize=1024)
-def choose(loss: Loss, n: int, dtype: torch.dtype) -> table.Config:
+def choose(loss: Loss, n: int, dtype: torch.dtype, sharded: bool = False) -> table.Config:
     """Choose the configuration for rows of n scores, for warps of 32."""
-    formula, _ = constants.formula(loss, n, dtype)
-    return table.choose(n, max(formula.degree, formula.k), dtype, formula.mixed)
+    formula, _ = constants.formula(loss, n, dtype, sharded)
+    # Top of a shard may be that of a larger k
+    degree = max(formula.degree, formula.k, table.k_of_top(formula.top))
+    return table.choose(n, degree, dtype, formula.mixed)
 
 
 def run(
@@ -60,7 +74,29 @@ def run(
     config: table.Config | None = None,
 ) -> None:
     """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
-    scores, labels, weight, sample_weight, margins, normalizer, _ = batch.tensors
+    of_shard: _OfShard = None if batch.summary is None else "merged"
+    _run(batch, loss, of_shard, config, upstream, losses, hits, gradient)
+
+
+def summarize(batch: Batch, loss: Loss, *, config: table.Config | None = None) -> None:
+    """Fill the summary of the batch, which is contiguous, but for the place of the label, which is 0."""
+    out = batch.summary
+    hits = None if loss.hits is None else out
+    _run(Batch(batch.scores, batch.labels), loss, "summarize", config, losses=out, hits=hits)
+
+
+def _run(
+    batch: Batch,
+    loss: Loss,
+    of_shard: _OfShard,
+    config: table.Config | None,
+    upstream: Tensor | None = None,
+    losses: Tensor | None = None,
+    hits: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> None:
+    """Launch what has these arguments of the kernel."""
+    scores, labels, weight, sample_weight, margins, normalizer, summaries = batch.tensors
     n_rows, n = scores.shape
     if n_rows == 0:
         return
@@ -68,10 +104,10 @@ def run(
         scores = scores.contiguous()
     stride = scores.stride(0)
     aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
-    plan = _plan(loss, n, scores.dtype, aligned, config)
+    plan = _plan(loss, n, scores.dtype, aligned, config, of_shard)
     n_programs = _ceil_div(n_rows, plan.rows)
     labels = labels.contiguous()
-    summaries = None
+    summaries = None if summaries is None else summaries.contiguous()
     numbers = (
         n_rows,
         n,
@@ -86,8 +122,8 @@ def run(
         summaries = scores.new_empty((n_rows, plan.parts, plan.summary), dtype=dtype)
         tensors = (scores, labels, *[None] * 8, summaries)
         _launch(loss_kernel, n_programs * plan.parts, tensors, numbers, *plan.first)
-        if gradient is not None:
-            n_programs *= plan.parts
+    if gradient is not None:
+        n_programs *= plan.parts
     weight = None if weight is None else weight.contiguous()
     sample_weight = None if sample_weight is None else sample_weight.contiguous()
     tensors = (
@@ -152,14 +188,19 @@ class _Plan(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _plan(
-    loss: Loss, n: int, dtype: torch.dtype, aligned: bool, config: table.Config | None
+    loss: Loss,
+    n: int,
+    dtype: torch.dtype,
+    aligned: bool,
+    config: table.Config | None,
+    of_shard: _OfShard = None,
 ) -> _Plan:
     """Plan the launches for rows of n scores.  aligned: whether all of them start at multiples of 16 bytes."""
     if config is None:
-        config = choose(loss, n, dtype)
+        config = choose(loss, n, dtype, of_shard is not None)
         if torch.version.hip:
             config = table.for_waves_of_64(config)
-    formula, numbers = constants.formula(loss, n, dtype)
+    formula, numbers = constants.formula(loss, n, dtype, of_shard is not None)
     layout = constants.layout(config, formula, n, dtype, aligned)
 
     def launch(layout: constants.Layout) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -170,8 +211,12 @@ def _plan(
         return groups | options, {}
 
     first, last = None, layout
-    if config.parts > 1:
+    if of_shard == "merged":
+        last = replace(layout, merged=True)
+    elif config.parts > 1:
         first, last = launch(layout), replace(layout, stream=True, finish=True)
+    if of_shard == "summarize":
+        last = replace(last, summarize=True)
     return _Plan(config.rows, config.parts, layout.summary, numbers, first, launch(last))
 
 

@@ -49,7 +49,9 @@ def load_score(scores, label, active, valid, LAYOUT: tl.constexpr):
 def part_of_row(scores, part, n, label, valid, LAYOUT: tl.constexpr):
     """Locate the part of a number.  Parts have whole blocks, and differ by one block at most."""
     if LAYOUT.parts == 1:
-        return Part(scores[:, None], 0, n, label, valid)
+        # a class of another shard has no column
+        inside = valid & (label < n) if LAYOUT.merged else valid
+        return Part(scores[:, None], 0, n, label, inside)
     else:
         blocks = tl.cdiv(n, LAYOUT.block)
         first = part * blocks // LAYOUT.parts * LAYOUT.block

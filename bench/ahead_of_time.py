@@ -18,6 +18,7 @@ from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+from triton_topk.summary import numbers
 
 F32, BF16, F16, F64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
 # of a batch: a multiple of every alignment and of the rows of any program; 1 Triton would compile in
@@ -34,6 +35,7 @@ class Case:
     aligned: bool = True
     loss: str = "smooth_svm"
     hits: bool = False  # the top-k hits too, with a margin for each class
+    shards: int = 1  # of all classes, n each
 
     def __str__(self) -> str:
         parts = {
@@ -44,6 +46,7 @@ class Case:
             "forward": not self.gradient,
             "unaligned": not self.aligned,
             "hits": self.hits,
+            f"shards{self.shards}": self.shards > 1,
         }
         return "-".join(part for part, said in parts.items() if said)
 
@@ -60,11 +63,15 @@ class Case:
 
 
 def names(case: Case, architecture: str) -> list[str]:
-    """The launches have names.  A row too long for one program takes two: the first makes summaries of its parts."""
+    """The launches have names.  A row too long for one program takes two: the first makes summaries of its parts.
+
+    Then a shard makes another, of a row's summary, and a launch begins with that of all shards.
+    """
     name = f"{architecture}-{case}"
-    if _config(case, architecture).parts == 1:
-        return [name]
-    return [f"{name}-summaries", f"{name}-finish"]
+    in_parts = _config(case, architecture).parts > 1
+    if case.shards > 1:
+        return [f"{name}-summaries"] * in_parts + [f"{name}-summary", f"{name}-merged"]
+    return [f"{name}-summaries", f"{name}-finish"] if in_parts else [name]
 
 
 def compile_case(case: Case, architecture: str) -> dict[str, Any]:
@@ -81,7 +88,7 @@ def is_nvidia(architecture: str) -> bool:
 
 
 def _config(case: Case, architecture: str) -> table.Config:
-    config = launch.choose(case.parameters, case.n, case.dtype)
+    config = launch.choose(case.parameters, case.n, case.dtype, case.shards > 1)
     return config if is_nvidia(architecture) else table.for_waves_of_64(config)
 
 
@@ -126,9 +133,14 @@ def compile_only(case: Case, config: table.Config, target: GPUTarget) -> list[An
         given["normalizer"] = losses.new_zeros(())
         found["gradient"] = scores.new_zeros(scores.shape)
     if case.hits:
-        given["margins"] = torch.zeros(case.n).expand(_ROWS, -1)
+        given["margins"] = torch.zeros(_ROWS, 1).expand(-1, case.n + (case.shards > 1))
         found["hits"] = torch.zeros(_ROWS, 2, dtype=torch.bool)
     recorder = Recorder(launch.loss_kernel)
+    batch, loss = Batch(scores, labels, **given), case.parameters
     with patch.object(launch, "loss_kernel", recorder):
-        launch.run(Batch(scores, labels, **given), case.parameters, **found, config=config)
+        if case.shards > 1:
+            summary = torch.zeros(numbers(loss.form), _ROWS, dtype=F64)
+            batch = batch._replace(summary=summary)
+            launch.summarize(batch, loss, config=config)
+        launch.run(batch, loss, **found, config=config)
     return recorder.compiled

@@ -93,6 +93,7 @@ def once(call: Callable[[], Any], return_mode: str) -> float:
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Give torch.cuda what the benchmark needs of it."""
     from bench import timing
+    from triton_topk import eager
     from triton_topk.kernels import launch
 
     mocked = ("CUDAGraph", "Stream", "current_stream", "graph", "graph_pool_handle", "stream")
@@ -106,6 +107,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "Generator", Generator)
     patch.setattr(timing.Graph, "replay", _replay)
     patch.setattr(launch, "run", _run)
+    patch.setattr(launch, "summarize", eager.summarize)
 
 
 def _shrink(patch: pytest.MonkeyPatch) -> None:
@@ -133,7 +135,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
         (rounds, "_SECONDS", 0.0),
         (smoke, "STRUCTURES", structures),
         (smoke, "faults", lambda case, repeats, device: faults(case, min(1, repeats), device)),
-        (smoke, "launch", SimpleNamespace(run=launch.run)),
+        (smoke, "launch", SimpleNamespace(run=launch.run, summarize=launch.summarize)),
         (sweep, "compile_all", lambda jobs, number: compile_all(jobs[:1], number)),
         (sweep, "variants", lambda case: variants(case)[:1]),
         (test_losses, "_EAGER_CALLS", 1),

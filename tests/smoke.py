@@ -10,12 +10,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.ahead_of_time import BF16, F16, F32, F64, Case
 from bench.arguments import Parser
+from tests import shards
 from triton_topk import eager
 from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
@@ -38,6 +40,12 @@ STRUCTURES = [
     Case(1000, None, F64, loss="lq_loss"),
     *(Case(131_072, 5, F32, loss=loss) for loss in ("lq_loss", "hard_svm", "smooth_svm_lq")),
     Case(1000, 5, F32, gradient=False),
+    *(Case(n, 5, dtype, shards=2) for n in (1000, 4096, 131_072) for dtype in (F32, BF16)),
+    *(Case(1000, k, F32, shards=2) for k in (1, 2, 10)),
+    Case(1000, 5, F64, shards=2),
+    Case(1000, 5, F32, loss="smooth_svm_lq", hits=True, shards=2),
+    Case(1000, None, BF16, loss="lq_loss", shards=2),
+    Case(1000, 5, F32, loss="hard_svm", shards=2),
 ]
 
 
@@ -90,11 +98,17 @@ def outputs(
 
 
 def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
-    scores, labels = hard_rows(case.n, case.k or 5)
+    scores, labels = hard_rows(case.n * case.shards, case.k or 5)
     scores = scores.to(case.dtype)
 
+    def run(*batch: Any, **found: Tensor) -> None:
+        if case.shards == 1:
+            launch.run(*batch, **found)
+        else:
+            shards.run([launch] * case.shards, *batch, [case.n] * case.shards, **found)
+
     def kernel(rows: slice = slice(None)) -> dict[str, Tensor]:
-        return outputs(launch.run, case, scores[rows], labels[rows], device)
+        return outputs(run, case, scores[rows], labels[rows], device)
 
     found = kernel()
     truth = outputs(eager.run, case, scores.double(), labels, "cpu")
@@ -102,7 +116,7 @@ def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
     if not case.gradient:
         return
     for row, of_row in enumerate(found["gradient"].cpu().nan_to_num(7.0)):
-        others = torch.arange(case.n) != labels[row]
+        others = torch.arange(scores.shape[1]) != labels[row]
         values, counts = scores[row, others].unique(return_counts=True)
         for value in values[counts > 1]:
             if of_row[(scores[row] == value) & others].unique().numel() > 1:

@@ -10,11 +10,18 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+import shards
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import triton_topk
+from triton_topk import eager
+from triton_topk.batch import Batch
+from triton_topk.kernels.backend import kernels
+from triton_topk.losses import HardSVM, Lq, Mixture, SmoothSVM
+from triton_topk.losses import Loss as Parameters
+from triton_topk.summary import merge
 from triton_topk.topk_svm import MaxTopkSVM, SmoothTop1SVM
 
 pytestmark = [
@@ -289,6 +296,80 @@ def test_cuda_graph(loss: Loss) -> None:
         scores.copy_(torch.randn_like(scores))
     graph.replay()
     torch.testing.assert_close(mean, loss(scores, labels))
+
+
+SHARDED = [
+    SmoothSVM(5, 1.0, 1.0, hits=5),
+    SmoothSVM(1, 0.5, 1.0),
+    HardSVM(5, 1.0, hits=5),
+    Lq(0.7, hits=5),
+    Mixture(5, 1.0, 1.0, None, 0.7, None, 0.3, hits=5),
+]
+
+
+@pytest.mark.parametrize("loss", SHARDED, ids=str)
+@pytest.mark.parametrize(
+    ("widths", "dtype"),
+    [
+        ((500, 0, 500), torch.float32),
+        ((4096, 4096, 3, 1001), torch.bfloat16),
+        ((40_000, 70_000), torch.float32),
+        ((1000, 999), torch.float64),
+    ],
+)
+def test_shards(loss: Parameters, widths: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Each shard of the classes is summarized and computed on this GPU."""
+    n = sum(widths)
+    torch.manual_seed(n)
+    scores, labels = (torch.randn(16, n) * 2).to(dtype), torch.randint(n, (16,))
+    scores[0] = scores[0].round()
+    labels[3] = -100
+
+    def outputs(like: Tensor) -> dict[str, Tensor]:
+        kind = torch.float64 if like.dtype == torch.float64 else torch.float32
+        out = {
+            "losses": like.new_full((16,), math.nan, dtype=kind),
+            "gradient": torch.full_like(like, math.nan),
+        }
+        if loss.hits is not None:
+            out["hits"] = like.new_zeros((16, 2), dtype=torch.bool)
+        return out
+
+    def run(rows: slice) -> dict[str, Tensor]:
+        out = outputs(scores.cuda())
+        found = {name: x[rows] for name, x in out.items()}
+        batch = Batch(scores[rows].cuda(), labels[rows].cuda())
+        shards.run([kernels()] * len(widths), batch, loss, widths, **found)
+        return {name: x.cpu() for name, x in found.items()}
+
+    true = outputs(scores.double())
+    eager.run(Batch(scores.double(), labels), loss, **true)
+    found = run(slice(None))
+    results = found["losses"].double(), found["gradient"].double()
+    assert_accurate((*results, true["losses"], true["gradient"]), dtype)
+    if loss.hits is not None:
+        assert torch.equal(found["hits"], true["hits"])
+    for rows in (slice(None), slice(7, 8)):
+        assert all(torch.equal(x, found[name][rows]) for name, x in run(rows).items())
+
+
+@pytest.mark.parametrize("loss", SHARDED, ids=str)
+def test_no_host_synchronisation_of_shards(loss: Parameters) -> None:
+    batch = Batch(torch.randn(16, 1000, device="cuda"), torch.randint(1000, (16,), device="cuda"))
+    gradient = torch.zeros(16, 500, device="cuda")
+
+    def step() -> None:
+        local = shards.localize(batch, loss, (500, 500))
+        merged = merge(torch.stack([shards.summarize(kernels(), *of) for of in local]), loss.form)
+        for of_shard, of_loss, _ in local:
+            kernels().run(of_shard._replace(summary=merged), of_loss, gradient=gradient)
+
+    step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_equals_cross_entropy() -> None:

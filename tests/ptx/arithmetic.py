@@ -217,6 +217,7 @@ _TABLE: list[tuple[str, str, str, Compute]] = [
     ("cvt.rn.bf16x2", "f32", "bf16x2 t t", partial(_packed, to_bfloat16)),
     ("cvt.rn.f16x2", "f32", "f16x2 t t", partial(_packed, lambda x: x.astype(F16))),
     ("cvt.rmi.f64", "f64", "t t", np.floor),
+    ("cvt.rpi.f64", "f64", "t t", np.ceil),
     ("cvt.rpi.ftz.f32", "f32", "t t", _flushing(np.ceil)),
     ("cvt.rzi.s32", _FLOATS, "s32 t", _truncated),
     ("mov", " ".join(TYPES), "t t", np.copy),

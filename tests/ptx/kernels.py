@@ -85,8 +85,11 @@ class _Kernel:
         for name, x in tensors.items():
             place, covered = places[x.untyped_storage().data_ptr()], _covered(x)
             memory.readable[place] |= covered
-            if name == "summaries" and given["LAYOUT"].group.finish:
+            layout = given.get("LAYOUT")
+            if name == "summaries" and layout.group.finish:
                 memory.written[place] |= self._of_summaries
+            elif name == "summaries" and layout.group.merged:
+                memory.written[place] |= covered
             elif name in _OUTPUTS:
                 memory.writable[place] |= covered
                 of_outputs[name] = place, covered

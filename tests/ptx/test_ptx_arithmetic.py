@@ -144,6 +144,7 @@ def references() -> dict[str, Callable[..., object]]:
         "cvt.f64.bf16": of_16_bits,
         "cvt.rn.bf16.f32": to_16_bits,
         "cvt.rmi.f64.f64": np.floor,
+        "cvt.rpi.f64.f64": np.ceil,
         "cvt.rpi.ftz.f32.f32": np.ceil,
         "mul.hi.s32": lambda a, b: a * b >> 32,
         "mul.hi.u32": lambda a, b: a * b >> 32,

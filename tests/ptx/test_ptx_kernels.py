@@ -49,6 +49,15 @@ TWO_PARTS = Config(rows=1, columns=512, blocks=1, stream=False, warps=4, parts=2
         Case(33_000, 16, F32, loss="lq_loss", hits=True),
         Case(30_000, 2, F64, loss="smooth_svm_lq", order=2, hits=True),
         Case(60_000, 9, F32, hits=True),
+        Case(500, 2, F32, hits=True, shards=2),
+        Case(500, 1, BF16, shards=2),
+        Case(500, 5, F32, loss="hard_svm", hits=True, shards=2),
+        Case(500, 5, F32, shards=2),
+        Case(1000, 5, BF16, shards=2),
+        Case(500, 10, F32, shards=2),
+        Case(500, 5, F64, loss="smooth_svm_lq", hits=True, shards=2),
+        # in two parts
+        Case(17_000, None, F64, loss="lq_loss", hits=True, shards=2),
     ),
 )
 def test_a_kernel_is_right(case):

@@ -16,7 +16,7 @@ from triton_topk import arguments, ops, polynomial
 from triton_topk.batch import Batch, accumulation_dtype, weights_of
 from triton_topk.losses import Loss
 from triton_topk.shard import ClassShard
-from triton_topk.summary import Summary, numbers
+from triton_topk.summary import numbers
 
 # Labels of a shard that are none of its classes.  The class behind its own stands for those of other shards.
 _IGNORED, _NO_CLASS = -1, -2
@@ -47,7 +47,8 @@ def exchange(
         _compare(shard, labels, size, batch, loss)
     with torch.no_grad():
         summary = summarize(local, batch._replace(scores=batch.scores.detach()))
-        Summary.of(summary, loss.form).place.copy_(place)
+        # the last field; a copy to a view of a view would have torch.compile fix the number of rows
+        summary[-1] = place
         merged = ops.merge(_gather(summary, shard), loss.form)
     return batch._replace(summary=merged), local
 

@@ -41,6 +41,10 @@ class ClassShard:
     total: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.group, dist.ProcessGroup | None):
+            raise TypeError(
+                f"group must be a ProcessGroup or None, got {arguments.shown(self.group)}"
+            )
         for name in ("start", "total"):
             object.__setattr__(self, name, arguments.integer(name, getattr(self, name)))
         if not 0 <= self.start <= self.total or self.total == 0:

@@ -1,4 +1,4 @@
-"""The examples of training frameworks: they run without a network, and the loss falls."""
+"""The examples of training frameworks and of several processes: they run without a network, and the loss falls."""
 
 from __future__ import annotations
 
@@ -69,3 +69,20 @@ def test_a_step_of_several_batches_is_that_of_one(tmp_path: Path) -> None:
     learnt = [load_file(tmp_path / out / "model.safetensors") for out in ("several", "one")]
     # 64 steps of float32 leave 5e-4; the mean of the batches' means would be off by 0.9
     torch.testing.assert_close(*learnt, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_sharded_classes_train_as_on_a_single_process(processes: int, tmp_path: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(
+        [sys.executable, *launcher, EXAMPLES / "sharded_classes.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    sharded, alone = numbers("loss", done.stdout), numbers("alone", done.stdout)
+    assert len(sharded) == 20
+    assert sharded == alone
+    assert sharded[-1] < sharded[0] / 2

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,8 +18,6 @@ from losses import (
     with_margins,
 )
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Replicate, distribute_tensor
 from torch.masked import masked_tensor
 from torch.nn import functional as F
 from torch.testing._internal.two_tensor import TwoTensor
@@ -145,28 +142,3 @@ def test_margins_that_are_not_dense(loss: Loss) -> None:
 def test_masked_scores(loss: Loss, reduction: str) -> None:
     with pytest.raises(TypeError, match="MaskedTensor"):
         loss(masked_tensor(SCORES, SCORES > 0), LABELS, reduction=reduction)
-
-
-@pytest.fixture
-def one_process(tmp_path: Path) -> Iterator[None]:
-    store = f"file://{tmp_path / 'store'}"
-    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_process")
-@every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_distributed_tensors_say_what_they_lack(loss: Loss, reduction: str) -> None:
-    mesh = init_device_mesh("cpu", (1,))
-    scores, labels = (distribute_tensor(x, mesh, [Replicate()]) for x in (SCORES, LABELS))
-    with pytest.raises(NotImplementedError, match=r"triton_topk.*sharding strategy"):
-        loss(scores, labels, reduction=reduction)
-    with pytest.raises(RuntimeError, match=r"triton_topk.*mixed torch.Tensor and DTensor"):
-        loss(scores, LABELS, reduction=reduction)
-    # what each process has is a Tensor
-    exactly_equal(
-        loss(scores.to_local(), labels.to_local(), reduction=reduction),
-        loss(SCORES, LABELS, reduction=reduction),
-    )

@@ -133,6 +133,7 @@ def assert_as_plain(
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @every_layout
+@pytest.mark.exhaustive(one_in=2)
 def test_every_layout(
     loss: Loss, reduction: str, world: int, placements: Placements, ranks_of: RanksOf
 ) -> None:
@@ -149,6 +150,7 @@ def test_every_layout(
 @pytest.mark.parametrize("labels", [(Replicate(),), (Shard(0),)], ids=str)
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 @every_layout
+@pytest.mark.exhaustive(one_in=2)
 def test_labels(
     labels: Placements, reduction: str, world: int, placements: Placements, ranks_of: RanksOf
 ) -> None:
@@ -168,6 +170,7 @@ def test_labels(
     ids=["sample", "both", "class of a DTensor", "sample of a DTensor", "both of a DTensor"],
 )
 @every_layout
+@pytest.mark.exhaustive(one_in=2)
 def test_weights(weight: Any, world: int, placements: Placements, ranks_of: RanksOf) -> None:
     loss, scores = Loss("smooth_svm", k=5), Placed(SCORES, placements)
     assert_as_plain(ranks_of(world), loss, scores, LABELS, weight=weight)
@@ -185,6 +188,7 @@ def test_weights(weight: Any, world: int, placements: Placements, ranks_of: Rank
     ids=["class", "sample", "number", "class of a DTensor", "sample of a DTensor"],
 )
 @every_layout
+@pytest.mark.exhaustive(one_in=2)
 def test_margins(margin: Any, world: int, placements: Placements, ranks_of: RanksOf) -> None:
     loss, scores = Loss("smooth_svm", k=5), Placed(SCORES, placements)
     assert_as_plain(ranks_of(world), loss, scores, LABELS, margin=margin)
@@ -194,6 +198,7 @@ def test_margins(margin: Any, world: int, placements: Placements, ranks_of: Rank
     "normalizer", [7, torch.tensor(7.0), Placed(torch.tensor(7.0), (Replicate(),))], ids=str
 )
 @every_layout
+@pytest.mark.exhaustive(one_in=2)
 def test_normalizers(
     normalizer: Any, world: int, placements: Placements, ranks_of: RanksOf
 ) -> None:
@@ -215,6 +220,7 @@ def test_normalizers(
     ids=str,
 )
 @pytest.mark.parametrize("labels", [None, (Replicate(),), (Shard(0),), (Shard(1),)], ids=str)
+@pytest.mark.exhaustive(one_in=2)
 def test_three_dimensions(
     reduction: str, world: int, placements: Placements, labels: Any, ranks_of: RanksOf
 ) -> None:
@@ -241,6 +247,7 @@ def test_a_single_row(loss: Loss, placements: Placements, ranks_of: RanksOf) -> 
 @pytest.mark.parametrize("n_rows", [0, 1])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("placements", [(Shard(0),), (Shard(1),)], ids=str)
+@pytest.mark.exhaustive(one_in=2)
 def test_ranks_without_rows(
     loss: Loss, n_rows: int, reduction: str, placements: Placements, ranks_of: RanksOf
 ) -> None:

@@ -50,7 +50,7 @@ WEIGHT, SAMPLE_WEIGHT = torch.linspace(0.5, 2, C), torch.linspace(1, 3, 8)[:, No
 @every_backend
 @every_shard
 @each(variants(1, 5, 20))
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 def test_every_loss(loss: Loss, starts: list[int], backend: str, ranks_of: RanksOf) -> None:
     options = {"reduction": "none", "return_topk_hits": True, "backend": backend}
     assert_the_whole(ranks_of(len(starts)), loss, SCORES, LABELS, starts, **options)
@@ -59,6 +59,7 @@ def test_every_loss(loss: Loss, starts: list[int], backend: str, ranks_of: Ranks
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @every_shard
+@pytest.mark.exhaustive(one_in=2)
 def test_reductions(loss: Loss, reduction: str, starts: list[int], ranks_of: RanksOf) -> None:
     options = {"reduction": reduction, "return_topk_hits": True}
     assert_the_whole(ranks_of(len(starts)), loss, FINITE, LABELS, starts, **options)
@@ -70,6 +71,7 @@ def test_reductions(loss: Loss, reduction: str, starts: list[int], ranks_of: Ran
 @pytest.mark.parametrize(
     "weight", [WEIGHT, SAMPLE_WEIGHT, (WEIGHT, SAMPLE_WEIGHT)], ids=["class", "sample", "both"]
 )
+@pytest.mark.exhaustive(one_in=2)
 def test_weights(loss: Loss, backend: str, reduction: str, weight: Any, ranks_of: RanksOf) -> None:
     options = {"weight": weight, "reduction": reduction, "backend": backend}
     assert_the_whole(ranks_of(3), loss, FINITE, LABELS, [0, 8, 16], **options)
@@ -99,6 +101,7 @@ def test_normalizers(loss: Loss, reduction: str, normalizer: Any, ranks_of: Rank
 @every_loss
 @pytest.mark.parametrize("shape", [(C,), (1, C), (2, C, 4), (2, C, 1, 3), (0, C), (2, C, 0)])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.exhaustive(one_in=2)
 def test_shapes(loss: Loss, shape: tuple[int, ...], reduction: str, ranks_of: RanksOf) -> None:
     scores = random_scores(*shape)
     labels = random_labels(*shape[:1], *shape[2:], n=C) if len(shape) > 1 else torch.tensor(9)

@@ -1,0 +1,55 @@
+"""The fused linear layer where each rank has the weight of some of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from losses import Loss, every_loss, exactly_equal, random_labels, random_scores
+from processes import Ranks
+from sharded import shard_of
+from torch import Tensor
+from torch.distributed.tensor.debug import CommDebugMode
+
+import triton_topk
+
+C, STARTS = 23, [0, 8, 16]
+INPUT, LABELS = random_scores(6, 9), random_labels(6, n=C).index_fill(0, torch.tensor(2), -100)
+WEIGHT, BIAS = random_scores(C, 9, seed=3), random_scores(C, seed=4)
+RanksOf = Callable[[int], Ranks]
+
+
+def step(loss: Loss, reduction: str, weight: Tensor, bias: Tensor, **options: Any) -> list[Tensor]:
+    """The loss and the gradients of the input, the weight and the bias, and again those of another backward."""
+    of_layer = getattr(triton_topk, f"linear_{loss.name}")
+    leaves = [x.detach().clone().requires_grad_() for x in (INPUT, weight, bias)]
+    options |= loss.options | {"reduction": reduction, "chunk_rows": 4}
+    out = of_layer(leaves[0], leaves[1], LABELS, linear_bias=leaves[2], **options)
+    upstream = torch.linspace(1, 2, out.numel()).reshape(out.shape)
+    first = torch.autograd.grad(out, leaves, upstream, retain_graph=True)
+    return [out.detach(), *first, *torch.autograd.grad(out, leaves, 2 * upstream)]
+
+
+def step_of_shard(loss: Loss, reduction: str) -> tuple[list[Tensor], dict[str, int]]:
+    """The results of a rank, and the collectives of their computation."""
+    (weight, shard), (bias, _) = (shard_of(x.t(), STARTS) for x in (WEIGHT, BIAS))
+    with CommDebugMode() as mode:
+        results = step(loss, reduction, weight.t(), bias, shard=shard)
+    return results, {str(name): count for name, count in mode.get_comm_counts().items()}
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_layer_of_all_classes(loss: Loss, reduction: str, ranks_of: RanksOf) -> None:
+    found = ranks_of(3)(step_of_shard, loss, reduction)
+    for _, collectives in found:
+        assert collectives == {"c10d._allgather_base_": 1, "c10d.allreduce_": 2}
+    out, of_input, *_ = zip(*[results for results, _ in found], strict=True)
+    exactly_equal([out, of_input], [(x[0],) * 3 for x in (out, of_input)])
+    together = [
+        parts[0] if i in (0, 1, 4) else torch.cat(parts)
+        for i, parts in enumerate(zip(*[results for results, _ in found], strict=True))
+    ]
+    torch.testing.assert_close(together, step(loss, reduction, WEIGHT, BIAS))

@@ -13,9 +13,11 @@ from triton_topk.batch import (
     Tensors,
     accumulation_dtype,
     class_indices,
+    look,
     split_weight,
     sum_of_weights,
 )
+from triton_topk.ops import is_plain
 from triton_topk.shard import ClassShard
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ def compute_all(
     scores, labels, weight, margin, normalizer = given
     assert is_distributed(scores)
     layout = _Layout(scores)
-    class_weight, sample_weight = split_weight(weight, scores, scores.shape[layout.class_dim])
+    n_classes = scores.shape[layout.class_dim]
+    if is_plain((labels,)):
+        # a rank that has no wrong label raises the error too, so that it does not wait for the others
+        look(class_indices(labels, ignore_index), n_classes, ignore_index)
+    class_weight, sample_weight = split_weight(weight, scores, n_classes)
     class_weight = layout.local(class_weight)
     sample_weight = layout.local(sample_weight, layout.of_samples)
     if isinstance(margin, Tensor):

@@ -12,6 +12,7 @@ from torch import Tensor
 from triton_topk import arguments
 from triton_topk.arguments import Backend, Reduction
 from triton_topk.batch import accumulation_dtype, check_tensors, class_indices, sum_of_weights
+from triton_topk.distributed import is_distributed
 from triton_topk.keywords import explained
 from triton_topk.losses import Lq
 from triton_topk.module import LossModule
@@ -198,6 +199,8 @@ class TruncatedLqLoss(LossModule):
         minus_log_p = self._loss(
             scores, labels, None, None, q=0.0, truncation=None, weight=None, reduction="none"
         )
+        if is_distributed(minus_log_p):
+            minus_log_p = minus_log_p.full_tensor()
         pruned = (minus_log_p >= -math.log(self.truncation)).reshape(-1)
         indices = self._flat(indices)
         looks = self._pending_looks()

@@ -31,6 +31,7 @@ from torch.distributed.tensor import (
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from triton_topk import ClassShard, smooth_svm
+from triton_topk.nn import TruncatedLqLoss
 
 # neither can be divided evenly
 N, C = 7, 23
@@ -255,11 +256,40 @@ def test_ranks_without_rows(
     assert_as_plain(ranks_of(3), loss, scores, LABELS[:n_rows], reduction=reduction)
 
 
+def truncated(scores: Tensor, labels: Tensor, **options: Any) -> Tensor:
+    """The truncated loss after a refresh that prunes some of the samples."""
+    loss = TruncatedLqLoss(N, truncation=0.05, **options)
+    indices = torch.arange(N)
+    loss.prune(scores.detach(), labels, indices)
+    loss.synchronize()
+    assert 0 < loss.kept_fraction < 1
+    return loss(scores, labels, indices)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@every_layout
+@pytest.mark.exhaustive(one_in=2)
+def test_truncated_lq_loss(
+    reduction: str, world: int, placements: Placements, ranks_of: RanksOf
+) -> None:
+    options = {"reduction": reduction, "weight": WEIGHT}
+    assert_as_plain(ranks_of(world), truncated, Placed(SCORES, placements), LABELS, **options)
+
+
 def call(*args: Any) -> Any:
     mesh_shape, scores, labels, options = args
     mesh = mesh_of(mesh_shape)
     given = {name: placed(mesh, x) for name, x in options.items()}
     return smooth_svm(placed(mesh, scores), placed(mesh, labels), **given)
+
+
+@pytest.mark.parametrize("placements", [(Shard(0),), (Shard(1),)], ids=str)
+def test_every_rank_says_that_a_label_is_no_class(
+    placements: Placements, ranks_of: RanksOf
+) -> None:
+    labels = LABELS.index_fill(0, torch.tensor(N - 1), C)
+    for error in ranks_of(2).errors(call, (2,), Placed(SCORES, placements), labels, {}):
+        assert error.startswith("IndexError: labels must be in [0, 23)"), error
 
 
 def test_classes_sharded_by_two_dimensions_of_the_mesh(ranks_of: RanksOf) -> None:

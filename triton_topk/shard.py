@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
+from torch.compiler import is_compiling
 
 from triton_topk import arguments
 
@@ -41,7 +42,8 @@ class ClassShard:
     total: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.group, dist.ProcessGroup | None):
+        # torch.compile has an object of its own for a group
+        if not is_compiling() and not isinstance(self.group, dist.ProcessGroup | None):
             raise TypeError(
                 f"group must be a ProcessGroup or None, got {arguments.shown(self.group)}"
             )

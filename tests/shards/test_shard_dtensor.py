@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,6 +29,7 @@ from torch.distributed.tensor import (
     distribute_tensor,
 )
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from torch.utils.checkpoint import checkpoint
 
 from triton_topk import ClassShard, smooth_svm
 from triton_topk.nn import TruncatedLqLoss
@@ -254,6 +255,32 @@ def test_ranks_without_rows(
 ) -> None:
     scores = Placed(SCORES[:n_rows], placements)
     assert_as_plain(ranks_of(3), loss, scores, LABELS[:n_rows], reduction=reduction)
+
+
+def compiled(scores: Tensor, labels: Tensor, **options: Any) -> Any:
+    torch._dynamo.reset()
+    in_one_graph = torch.compile(smooth_svm, fullgraph=True, backend="aot_eager")
+    return in_one_graph(scores, labels, **options)
+
+
+@pytest.mark.parametrize(
+    ("world", "placements"), [*((2, x) for x in LINES), (4, (Shard(0), Shard(1)))], ids=str
+)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.exhaustive(one_in=2)
+def test_compiled(reduction: str, world: int, placements: Placements, ranks_of: RanksOf) -> None:
+    options = {"reduction": reduction, "weight": WEIGHT}
+    assert_as_plain(ranks_of(world), compiled, Placed(SCORES, placements), LABELS, **options)
+
+
+def checkpointed(scores: Tensor, labels: Tensor, **options: Any) -> Any:
+    return checkpoint(partial(smooth_svm, **options), scores, labels, use_reentrant=False)
+
+
+@every_layout
+def test_checkpoint(world: int, placements: Placements, ranks_of: RanksOf) -> None:
+    options = {"return_topk_hits": True, "weight": WEIGHT}
+    assert_as_plain(ranks_of(world), checkpointed, Placed(SCORES, placements), LABELS, **options)
 
 
 def truncated(scores: Tensor, labels: Tensor, **options: Any) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.ahead_of_time import BF16, F16, F32, F64, Case
 from bench.arguments import Parser
-from tests import shards
+from tests import in_shards
 from triton_topk import eager
 from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
@@ -105,7 +105,7 @@ def faults(case: Case, repeats: int, device: str = "cuda") -> Iterator[str]:
         if case.shards == 1:
             launch.run(*batch, **found)
         else:
-            shards.run([launch] * case.shards, *batch, [case.n] * case.shards, **found)
+            in_shards.run([launch] * case.shards, *batch, [case.n] * case.shards, **found)
 
     def kernel(rows: slice = slice(None)) -> dict[str, Tensor]:
         return outputs(run, case, scores[rows], labels[rows], device)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import in_shards
 import pytest
-import shards
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -339,7 +339,7 @@ def test_shards(loss: Parameters, widths: tuple[int, ...], dtype: torch.dtype) -
         out = outputs(scores.cuda())
         found = {name: x[rows] for name, x in out.items()}
         batch = Batch(scores[rows].cuda(), labels[rows].cuda())
-        shards.run([kernels()] * len(widths), batch, loss, widths, **found)
+        in_shards.run([kernels()] * len(widths), batch, loss, widths, **found)
         return {name: x.cpu() for name, x in found.items()}
 
     true = outputs(scores.double())
@@ -359,8 +359,10 @@ def test_no_host_synchronisation_of_shards(loss: Parameters) -> None:
     gradient = torch.zeros(16, 500, device="cuda")
 
     def step() -> None:
-        local = shards.localize(batch, loss, (500, 500))
-        merged = merge(torch.stack([shards.summarize(kernels(), *of) for of in local]), loss.form)
+        local = in_shards.localize(batch, loss, (500, 500))
+        merged = merge(
+            torch.stack([in_shards.summarize(kernels(), *of) for of in local]), loss.form
+        )
         for of_shard, of_loss, _ in local:
             kernels().run(of_shard._replace(summary=merged), of_loss, gradient=gradient)
 

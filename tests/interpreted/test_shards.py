@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import in_shards
 import pytest
-import shards
 import torch
 from running import HALVES, PARTS, RESIDENT, STREAM, STREAMED_HALVES, STREAMED_PARTS, fit
 from smoke import hard_rows
@@ -87,7 +87,7 @@ def computed(
     batch: Batch, loss: Loss, options: list[dict[str, Any]], **given: Tensor
 ) -> dict[str, Tensor]:
     out = outputs(batch.scores, loss)
-    shards.run([launch] * 4, batch, loss, WIDTHS, options=options, **out, **given)
+    in_shards.run([launch] * 4, batch, loss, WIDTHS, options=options, **out, **given)
     return out
 
 
@@ -145,9 +145,9 @@ def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) 
     options = [fitted(config)[i] for i, config in enumerate((PARTS, STREAM, HALVES, RESIDENT))]
     expected = truth(batch, loss)
     assert_accurate(computed(batch, loss, options), expected, loss, scores.dtype)
-    local = shards.localize(batch, loss, WIDTHS)
+    local = in_shards.localize(batch, loss, WIDTHS)
     backends = [eager, launch, launch, eager]
-    summaries = [shards.summarize(b, *of) for b, of in zip(backends, local, strict=True)]
+    summaries = [in_shards.summarize(b, *of) for b, of in zip(backends, local, strict=True)]
     merged = merge(torch.stack(summaries), loss.form)
     for (of_shard, of_local, _), start in zip(local, (0, 20, 23, 23), strict=True):
         found = outputs(of_shard.scores, loss)
@@ -168,10 +168,11 @@ def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) 
 def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
     torch.manual_seed(0)
     batch = Batch(torch.randn(9, N).round(decimals=1), torch.randint(N, (9,)))
-    for local in shards.localize(batch, loss, WIDTHS):
+    for local in in_shards.localize(batch, loss, WIDTHS):
         own = local[2] == 0
         found, expected = (
-            Summary.of(shards.summarize(backend, *local), loss.form) for backend in (launch, eager)
+            Summary.of(in_shards.summarize(backend, *local), loss.form)
+            for backend in (launch, eager)
         )
         assert torch.equal(found.v, expected.v)
         torch.testing.assert_close(found.r, expected.r, rtol=2e-6, atol=1e-6)
@@ -241,10 +242,10 @@ def test_losses_alone_take_no_scores(loss: Loss, layout: str) -> None:
     scores, labels = rows(loss)
     config = LAYOUTS[layout]
     expected = computed(Batch(scores, labels), loss, fitted(config))
-    local = shards.localize(Batch(scores, labels), loss, WIDTHS)
+    local = in_shards.localize(Batch(scores, labels), loss, WIDTHS)
     options = fitted(config)
     summaries = [
-        shards.summarize(launch, *of, **given) for of, given in zip(local, options, strict=True)
+        in_shards.summarize(launch, *of, **given) for of, given in zip(local, options, strict=True)
     ]
     merged = merge(torch.stack(summaries), loss.form)
     for (of_shard, of_local, _), given in zip(local, options, strict=True):
@@ -267,9 +268,9 @@ def test_coefficients_of_all_shards_beyond_the_range_of_float32(loss: Loss) -> N
     batch = Batch(scores, torch.tensor([0, n - 1, 700]))
     widths = (width, n - 2 * width, width)
     found = outputs(scores, loss)
-    local = shards.localize(batch, loss, widths)
+    local = in_shards.localize(batch, loss, widths)
     backends = (launch, eager, launch)
-    summaries = [shards.summarize(b, *of) for b, of in zip(backends, local, strict=True)]
+    summaries = [in_shards.summarize(b, *of) for b, of in zip(backends, local, strict=True)]
     merged = merge(torch.stack(summaries), loss.form)
     expected = truth(batch, loss)
     for i, columns in ((0, slice(0, width)), (2, slice(n - width, n))):
@@ -288,7 +289,7 @@ def test_long_shards_are_read_in_parts_of_the_table() -> None:
     scores = torch.randn(2, sum(widths))
     batch = Batch(scores, torch.tensor([0, scores.shape[1] - 1]))
     found = outputs(scores, SVM)
-    shards.run([launch] * 2, batch, SVM, widths, **found)
+    in_shards.run([launch] * 2, batch, SVM, widths, **found)
     assert_accurate(found, truth(batch, SVM), SVM, scores.dtype)
 
 

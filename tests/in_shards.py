@@ -1,4 +1,4 @@
-"""Shards of classes in one process, without a process group: each is summarized, and computed from all summaries."""
+"""Shards of the classes in one process: backends with options of their own, on outputs that hold NaN before."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triton_topk.batch import Batch, accumulation_dtype
-from triton_topk.exchange import _localized
+from triton_topk.batch import Batch, accumulation_dtype, with_masked_class
+from triton_topk.exchange import localized
 from triton_topk.losses import Loss
 from triton_topk.shard import ClassShard
 from triton_topk.summary import Summary, merge
@@ -21,14 +21,12 @@ def localize(batch: Batch, loss: Loss, widths: Sequence[int]) -> list[tuple[Batc
     """The batch, the loss and the places of the labels of each shard, so many classes wide."""
     total = sum(widths)
     assert total == batch.scores.shape[1]
-    return [
-        _localized(
-            ClassShard(start=stop - width, total=total),
-            batch._replace(scores=batch.scores[:, stop - width : stop].contiguous()),
-            loss,
-        )
-        for width, stop in zip(widths, accumulate(widths), strict=True)
-    ]
+    shards = []
+    for width, stop in zip(widths, accumulate(widths), strict=True):
+        scores = batch.scores[:, stop - width : stop].contiguous()
+        part = batch._replace(scores=scores if width else with_masked_class(scores))
+        shards.append(localized(ClassShard(start=stop - width, total=total), width, part, loss))
+    return shards
 
 
 def summarize(backend: Any, batch: Batch, loss: Loss, place: Tensor, **options: Any) -> Tensor:

@@ -220,6 +220,11 @@ def check(loss: Loss, batch: Batch, upstream: Tensor | None = None) -> None:
     n_classes = check_tensors(scores, labels, (weight, None), normalizer=normalizer)
     if "k" in loss.parameters() and numbers is None:
         arguments.k(loss.k, n_classes)  # type: ignore[attr-defined]
+    if numbers is not None and weight is not None:
+        # labels of other shards would be read beyond it
+        raise ValueError(
+            "weight must be None with a summary, which has sample_weight, got a Tensor"
+        )
     rows = scores.shape[:1]
     for name, tensor, shape in (
         ("labels", labels, rows),

@@ -11,6 +11,7 @@ from losses import DTYPES, random_scores
 from torch import Tensor
 
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+from triton_topk.summary import numbers
 
 operators = torch.ops.triton_topk
 
@@ -63,7 +64,7 @@ def test_loss(inputs, normalized, requires_grad):
     operator = getattr(operators, name)
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, *_of_rows(scores), normalizer, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, None, *loss.values),
     )
 
 
@@ -78,7 +79,7 @@ def test_loss_with_gradient(inputs, normalized, requires_grad):
     operator = getattr(operators, f"{name}_with_gradient")
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, *_of_rows(scores), normalizer, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, None, *loss.values),
     )
 
 
@@ -94,8 +95,30 @@ def test_gradient(inputs, normalized, expanded):
     operator = getattr(operators, f"{name}_gradient")
     torch.library.opcheck(
         operator.default,
-        (scores, labels, weight, *_of_rows(scores), normalizer, upstream, *loss.values),
+        (scores, labels, weight, *_of_rows(scores), normalizer, None, upstream, *loss.values),
     )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [SmoothSVM(3, 1.0, 1.0, hits=3), HardSVM(3, 1.0), Lq(0.7, hits=2), SmoothSVM(3, 1.0, 1.0, 2)],
+)
+def test_operators_of_a_shard(loss: Loss) -> None:
+    loss = replace(loss, ignore_index=-1)
+    # of another shard, ignored, of no class
+    tensors = random_scores(5, 11), torch.tensor([0, 11, -1, 4, 11]), None
+    tensors = *tensors, torch.linspace(0.5, 2, 5), torch.ones(5, 1).expand(5, 12), torch.tensor(3.0)
+    unfilled = torch.empty(numbers(loss.form), 5, dtype=torch.float64)
+    summarize = getattr(operators, f"{loss.name}_summary")
+    torch.library.opcheck(summarize.default, (*tensors, unfilled, *loss.values))
+    summaries = summarize(*tensors, unfilled, *loss.values).expand(2, -1, -1).clone()
+    summaries[1, : loss.form.top] = -torch.inf
+    summaries[1, loss.form.top :] = 0
+    torch.library.opcheck(operators.merge.default, (summaries, *loss.form))
+    merged = operators.merge(summaries, *loss.form)
+    for suffix, upstream in ("", ()), ("_with_gradient", ()), ("_gradient", (torch.ones(5),)):
+        operator = getattr(operators, loss.name + suffix).default
+        torch.library.opcheck(operator, (*tensors, merged, *upstream, *loss.values))
 
 
 @pytest.mark.parametrize(
@@ -107,12 +130,15 @@ def test_gradient(inputs, normalized, expanded):
         ("weight", {"weight": torch.ones(5, 1)}),
         ("sample_weight", {"sample_weight": torch.ones(5, 1)}),
         ("margins", {"margins": torch.ones(2, 11)}),
+        ("summary", {"summary": torch.ones(3, 5)}),
+        ("weight", {"summary": torch.ones(11, 5).double(), "weight": torch.ones(11)}),
         ("upstream", {"upstream": torch.ones(3)}),
         ("k", {"scores": random_scores(5, 3), "labels": torch.zeros(5).long()}),
     ],
 )
 def test_arguments_that_do_not_go_together(argument: str, wrong: dict[str, Tensor]) -> None:
-    names = "scores", "labels", "weight", "sample_weight", "margins", "normalizer", "upstream"
+    names = ["scores", "labels", "weight", "sample_weight", "margins", "normalizer", "summary"]
+    names += ["upstream"]
     tensors = {"scores": random_scores(5, 11), "labels": torch.arange(5)} | wrong
     given = [tensors.get(name) for name in names]
     loss = SmoothSVM(3, 1.0, 1.0)

@@ -18,8 +18,14 @@ import torch
 import torch.distributed as dist
 
 # The imports are made once, and each process is a fork of the one that has made them.
+_IMPORTS = [
+    "torch._dynamo",
+    "torch.distributed.tensor.debug",
+    "torch.distributed.tensor.parallel",
+    "triton_topk.native.launch",
+]
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch.distributed.tensor", "triton_topk"])
+_CONTEXT.set_forkserver_preload(_IMPORTS)
 
 
 class Ranks:

@@ -267,7 +267,7 @@ def compiled(scores: Tensor, labels: Tensor, **options: Any) -> Any:
     ("world", "placements"), [*((2, x) for x in LINES), (4, (Shard(0), Shard(1)))], ids=str
 )
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.exhaustive(one_in=2)
+@pytest.mark.exhaustive(one_in=5)
 def test_compiled(reduction: str, world: int, placements: Placements, ranks_of: RanksOf) -> None:
     options = {"reduction": reduction, "weight": WEIGHT}
     assert_as_plain(ranks_of(world), compiled, Placed(SCORES, placements), LABELS, **options)

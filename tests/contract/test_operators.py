@@ -111,9 +111,11 @@ def test_operators_of_a_shard(loss: Loss) -> None:
     unfilled = torch.empty(numbers(loss.form), 5, dtype=torch.float64)
     summarize = getattr(operators, f"{loss.name}_summary")
     torch.library.opcheck(summarize.default, (*tensors, unfilled, *loss.values))
+    # the other shard has no scores but those of the labels
     summaries = summarize(*tensors, unfilled, *loss.values).expand(2, -1, -1).clone()
     summaries[1, : loss.form.top] = -torch.inf
     summaries[1, loss.form.top :] = 0
+    summaries[:, -1] = torch.tensor([[0, 1, 0, 0, 1], [-1, 0, -1, -1, 0]])
     torch.library.opcheck(operators.merge.default, (summaries, *loss.form))
     merged = operators.merge(summaries, *loss.form)
     for suffix, upstream in ("", ()), ("_with_gradient", ()), ("_gradient", (torch.ones(5),)):

@@ -137,6 +137,7 @@ BAD = [
     ({"reduction": ["mean"]}, ValueError, r"reduction .*'none', 'mean', 'sum'.*\['mean'\]"),
     ({"reduction": None}, ValueError, "reduction .*'none', 'mean', 'sum'.*None"),
     ({"gradient": "paper"}, ValueError, "gradient .*'exact', 'taylor'.*'paper'"),
+    ({"shard": 0}, TypeError, "shard .*ClassShard or None.* 0"),
     ({"backend": "cuda"}, ValueError, "backend .*'triton', 'native', 'eager'.*'cuda'"),
     ({"backend": "triton"}, ValueError, "backend='triton' .*GPU.*TRITON_INTERPRET.*cpu"),
     ({"order": 2}, ValueError, "order .*'taylor'.*order=2"),

@@ -390,7 +390,7 @@ def test_no_forward_mode_of_forward_mode(loss: Loss) -> None:
 
 def test_operators_have_no_forward_mode() -> None:
     scores = random_scores(N, C)
-    options = None, None, None, None, 0.7, None, -100, None, None
+    options = *[None] * 5, 0.7, None, -100, None, None
 
     def losses(scores: Tensor) -> Tensor:
         return torch.ops.triton_topk.lq_loss(scores, LABELS, *options)[0]

@@ -182,7 +182,7 @@ def test_operators_take_scores_of_any_stride(
     backend: str, batch: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     scores, labels, _ = batch
-    options = labels, None, None, None, None, *replace(LQ, backend=backend).values
+    options = labels, *[None] * 5, *replace(LQ, backend=backend).values
     expected = torch.ops.triton_topk.lq_loss_with_gradient(scores, *options)
     for laid_out in (scores.t().contiguous().t(), torch.stack([scores, -scores], 2)[:, :, 0]):
         assert laid_out.stride(1) != 1
@@ -297,17 +297,18 @@ def test_operators_given_tensors_that_do_not_hold_their_values(
     operators, (scores, labels, weight) = torch.ops.triton_topk, batch
     plain = scores, labels, weight, weight[:6], weight.expand(6, 20), torch.tensor(3.0)
     lazy = tuple(map(negated_twice, plain))
+    # without a summary
     parameters = replace(LQ, backend=backend).values
     for name in ("lq_loss", "lq_loss_with_gradient"):
         operator = getattr(operators, name)
         for found, expected in zip(
-            operator(*lazy, *parameters), operator(*plain, *parameters), strict=True
+            operator(*lazy, None, *parameters), operator(*plain, None, *parameters), strict=True
         ):
             assert torch.equal(found, expected)
     upstream = weight[:6]
     assert torch.equal(
-        operators.lq_loss_gradient(*lazy, negated_twice(upstream), *parameters),
-        operators.lq_loss_gradient(*plain, upstream, *parameters),
+        operators.lq_loss_gradient(*lazy, None, negated_twice(upstream), *parameters),
+        operators.lq_loss_gradient(*plain, None, upstream, *parameters),
     )
     gradient = scores.clone()
     operators.scale_(gradient, negated_twice(torch.tensor(-2.0)))

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from triton_topk import backends, ops
-from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype
+from triton_topk.batch import N_TENSORS, Batch, accumulation_dtype, with_masked_class
 from triton_topk.double_backward import pull_back_gradient
 from triton_topk.losses import Loss
 from triton_topk.vmap import batches_first, merge
@@ -51,6 +51,22 @@ def function(
         return ops.way_to("", plain), (loss, batch)
     compute = ops.way_to("_with_gradient" if keeps_gradient else "", plain)
     return _Losses.apply, (compute, loss, batch, scores)
+
+
+class Scores:
+    """These are scores that are given; a layer.Layer is asked the same."""
+
+    function = staticmethod(function)
+    summarize = staticmethod(ops.summarize)
+
+    def __init__(self, scores: Tensor) -> None:
+        self.scores, self.tensors = scores, (scores,)
+
+    def like_scores(self) -> Tensor:
+        return self.scores
+
+    def with_masked_class(self) -> Scores:
+        return Scores(with_masked_class(self.scores))
 
 
 def is_recorded() -> bool:

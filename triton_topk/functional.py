@@ -31,9 +31,10 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import torch
 from torch import Tensor
 
-from triton_topk import autograd, ops
+from triton_topk import autograd
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
-from triton_topk.batch import Batch, Tensors, check_tensors, split_weight, with_masked_class
+from triton_topk.autograd import Scores
+from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
 from triton_topk.distributed import compute_all, is_distributed
 from triton_topk.exchange import exchange
 from triton_topk.keywords import explained
@@ -485,10 +486,11 @@ def _evaluate(
 
     A layer stands for the scores that it makes.
     """
-    scores, labels, weight, margin, normalizer = given
+    given_scores, labels, weight, margin, normalizer = given
     reduction = options[1]
-    like = scores.like_scores() if isinstance(scores, Layer) else scores
-    n_classes = check_tensors(like, *given[1:], reduction, shard)
+    source = given_scores if isinstance(given_scores, Layer) else Scores(given_scores)
+    scores = source.like_scores()
+    n_classes = check_tensors(scores, *given[1:], reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
     if is_distributed(scores):
         if shard is not None:
@@ -498,23 +500,18 @@ def _evaluate(
             compute_part, given, reduction, loss.ignore_index
         )
         return whole
-    size = like.shape[min(1, like.dim() - 1)]
+    size = scores.shape[min(1, scores.dim() - 1)]
     if size == 0:
-        scores = (
-            scores.with_masked_class() if isinstance(scores, Layer) else with_masked_class(scores)
-        )
-    function, summarize, of_layer = autograd.function, ops.summarize, ()
-    if isinstance(scores, Layer):
-        function, summarize, of_layer = scores.function, scores.summarize, scores.tensors
-        scores = scores.like_scores()
+        source = source.with_masked_class()
+        scores = source.like_scores()
     tensors = (scores, labels, *split_weight(weight, scores, n_classes), margin, normalizer)
-    plain = is_plain((*tensors, *of_layer))
+    plain = is_plain((*source.tensors, *tensors[1:]))
     batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
     summed, recorded = reduction != "none", not plain and autograd.is_recorded()
     if shard is not None:
-        of_this_rank = partial(summarize, recorded=recorded, plain=plain)
+        of_this_rank = partial(source.summarize, recorded=recorded, plain=plain)
         batch, loss = exchange(shard, size, batch, loss, of_this_rank)
-    compute, args = function(batch, loss, summed=summed, recorded=recorded, plain=plain)
+    compute, args = source.function(batch, loss, summed=summed, recorded=recorded, plain=plain)
     out, hits, *_ = compute(*args)
     # a number already where the gradient is kept
     if summed and out.dim():

@@ -52,6 +52,7 @@ BAD = [
 ]
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 @pytest.mark.parametrize(("bad", "error", "message"), BAD, ids=lambda x: str(x)[:30])
 def test_bad_arguments(

@@ -30,6 +30,7 @@ def bits(x: Tensor) -> bytes:
     return x.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+@pytest.mark.exhaustive(one_in=4)
 @each(variants(3))
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -48,6 +49,7 @@ def test_inputs_are_not_written(loss: Loss, reduction: str, dtype: torch.dtype) 
     assert len({x.untyped_storage().data_ptr() for x in tensors}) == len(tensors)
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -144,6 +144,7 @@ LOSSES: list[Checked] = [
 ]
 
 
+@pytest.mark.exhaustive(one_in=3)
 @each(LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("wanted", [(False,) * 3, (True, True, False), (True,) * 3])

@@ -31,6 +31,7 @@ def assert_equal(layer: Layer, loss: Loss, chunk_rows: int | None, **options: An
         assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.exhaustive(one_in=4)
 @each(variants(3))
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("chunk_rows", CHUNKS)
@@ -38,6 +39,7 @@ def test_every_chunk(loss: Loss, reduction: str, chunk_rows: int | None) -> None
     assert_equal(Layer(), loss, chunk_rows, reduction=reduction)
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_every_option(loss: Loss, reduction: str, options: dict[str, Any]) -> No
     assert_equal(layer, loss, 3, reduction=reduction, **options)
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("chunk_rows", [1, None])
@@ -98,6 +101,7 @@ def test_without_a_bias(loss: Loss) -> None:
     assert_close(torch.autograd.grad(found, tensors), torch.autograd.grad(expected, tensors))
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("wanted", range(1, 7))

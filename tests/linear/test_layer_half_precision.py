@@ -35,6 +35,7 @@ def test_the_weights_gradient_is_accumulated_in_float32(dtype: torch.dtype, redu
         assert_close(gradient.float(), expected, rtol=torch.finfo(dtype).eps, atol=0)
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -50,6 +51,7 @@ def test_losses_are_those_of_the_layer(loss: Loss, dtype: torch.dtype, reduction
         assert_close(a, b, rtol=eps, atol=eps * float(b.abs().max()))
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -95,6 +97,7 @@ def test_the_weights_gradient_under_autocast_is_not_rounded(loss: Loss) -> None:
     assert not torch.equal(found, found.bfloat16().float())
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("autocast", [False, True])

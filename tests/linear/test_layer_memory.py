@@ -52,6 +52,7 @@ def layer(request: pytest.FixtureRequest) -> Layer:
     return made
 
 
+@pytest.mark.exhaustive(one_in=2)
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_all_scores_never_exist(loss: Loss, reduction: str, layer: Layer) -> None:

@@ -79,6 +79,7 @@ def assert_the_whole(
     assert (wrong <= 2 * rtol * largest).all()
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.usefixtures("poison")
 @each(variants(1, 3, 10, 20))
 @every_shard

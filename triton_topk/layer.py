@@ -89,7 +89,7 @@ class Layer(NamedTuple):
 
     def of_rows(self) -> Layer:
         """Return the layer with the input as (N, D)."""
-        return self._replace(input=self.input.reshape(-1, self.input.shape[-1]))
+        return self._replace(input=torch.atleast_2d(self.input))
 
     def rows_of_chunk(self, bytes_of_score: int) -> int:
         """Return the number of rows of a chunk, each of whose scores takes so many bytes."""

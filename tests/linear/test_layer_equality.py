@@ -206,3 +206,11 @@ def test_every_loss_and_option_is_there(name: str) -> None:
     assert fused.keys() == {*own, *loss.keys()} - {"scores"}
     for option in loss.keys() - {"scores"}:
         assert fused[option].default == loss[option].default
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("n", [1, N])
+def test_input_without_features(loss: Loss, reduction: str, n: int) -> None:
+    """The scores are the bias."""
+    assert_equal(Layer(n=n, d=0), loss, 3, reduction=reduction)

@@ -67,7 +67,8 @@ def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[B
     """Return the batch with the labels of this rank's classes, the loss of those, and their places (see Summary)."""
     scores, labels, n = batch.scores, batch.labels, batch.scores.shape[1]
     behind, before = labels >= shard.start + size, labels < shard.start
-    place = behind.double() - before.double()
+    # behind a shard without classes is a label before it, too
+    place = behind.double() * (size or -1) - before.double()
     local = torch.where(place == 0, labels - shard.start, n)
     label = labels
     if not batch.complete:

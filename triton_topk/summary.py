@@ -26,7 +26,7 @@ class Summary(NamedTuple):
     total: Tensor  # (N,), as the form says, of exp(s_i - v_1), or of the scores equal to v_k
     s_y: Tensor  # (N,), the score of the label, if it is among the classes
     rank: Tensor  # (N,), how many of the classes come before it in the order of scores
-    place: Tensor  # (N,), 0 if the label is among the classes, 1 if it is behind, -1 if it is before them
+    place: Tensor  # (N,), 0 if the label is among the classes, their number if it is behind, -1 if it is before them
 
     @classmethod
     def of(cls, numbers: Tensor, form: Form) -> Summary:
@@ -71,8 +71,9 @@ def merge(summaries: Tensor, form: Form) -> Tensor:
     # a label that is no class has no score
     s_y = torch.where(own, parts.s_y, 0).sum(0).masked_fill_(own.sum(0) != 1, math.nan)
     merged.s_y.copy_(s_y)
-    # of equal scores the lower class comes first
-    before = (v > s_y) | ((v == s_y) & (parts.place > 0).unsqueeze(1))
+    # of equal scores the lower class comes first; v ends with what are no classes, where there are fewer than it holds
+    of_lower_class = torch.arange(form.top, device=v.device).unsqueeze(1) < parts.place.unsqueeze(1)
+    before = (v > s_y) | ((v == s_y) & of_lower_class)
     merged.rank.copy_(torch.where(own, parts.rank, before.sum(1)).sum(0))
     return out
 

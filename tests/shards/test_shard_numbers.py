@@ -145,3 +145,14 @@ def test_a_row_alone_and_in_a_batch(loss: Loss, chosen_backend: str) -> None:
         row = Batch(scores[i : i + 1], labels[i : i + 1])
         alone = whole(checked(loss), row, [0, 8, 16], chosen_backend)
         exactly_equal(alone, [x[i : i + 1] for x in together], equal_nan=True)
+
+
+@each([*one_of_each(3), Loss("lq_loss", k=2)])
+@pytest.mark.parametrize("starts", [[0, 0, 3, 4], [0, 1, 2], [0, 4]], ids=str)
+def test_rank_of_a_masked_label(loss: Loss, starts: list[int], chosen_backend: str) -> None:
+    """Classes of lower shards that are masked, too, come before it; what fills up a summary does not."""
+    scores = torch.full((8, 6), -math.inf)
+    scores[:6, 4] = 1
+    scores[3:6, 0] = 0
+    labels = torch.tensor([0, 1, 5, 1, 3, 5, 0, 3])
+    assert_the_whole(loss, Batch(scores, labels), starts, chosen_backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch.compiler import is_compiling
@@ -53,6 +53,10 @@ class ClassShard:
             raise ValueError(
                 f"start must be in [0, total] and total > 0, got start={self.start}, total={self.total}"
             )
+
+    def __deepcopy__(self, _: Any) -> ClassShard:
+        """Return the shard itself: nothing of it changes, and its group is that of the copy, too."""
+        return self
 
     @classmethod
     def even(cls, total: int, group: ProcessGroup | None = None) -> ClassShard:

@@ -490,11 +490,11 @@ def _evaluate(
     reduction = options[1]
     source = given_scores if isinstance(given_scores, Layer) else Scores(given_scores)
     scores = source.like_scores()
+    if shard is not None and is_distributed(scores):
+        raise ValueError("shard must be None for a DTensor, which knows its classes, got one")
     n_classes = check_tensors(scores, *given[1:], reduction, shard)
     loss = loss_type.checked(*parameters, *options, n_classes)
     if is_distributed(scores):
-        if shard is not None:
-            raise ValueError("shard must be None for a DTensor, which knows its classes, got one")
         compute_part = partial(_evaluate, loss_type, parameters, options)
         whole: Tensor | tuple[Tensor, TopkHits] = compute_all(
             compute_part, given, reduction, loss.ignore_index

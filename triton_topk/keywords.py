@@ -30,6 +30,8 @@ _SAME = {
     "sample_weight": "weight",
     "size_average": "reduction",
     "reduce": "reduction",
+    "bias": "linear_bias",
+    "chunk_size": "chunk_rows",
 }
 _NONE = {
     "label_smoothing": "label smoothing is not supported",

@@ -211,7 +211,9 @@ def _scores(
         check_dense(name, tensor)
         check_device(name, tensor, input, "input")
     if input.dim() not in (1, 2):
-        raise ValueError(f"input must have shape (D,) or (N, D), got {tuple(input.shape)}")
+        raise ValueError(
+            f"input must have shape (D,) or (N, D), as of input.flatten(0, -2), got {tuple(input.shape)}"
+        )
     of_weight, of_input = tuple(linear_weight.shape), tuple(input.shape)
     if len(of_weight) != 2 or of_weight[1] != of_input[-1]:
         raise ValueError(

@@ -42,11 +42,7 @@ class ClassShard:
     total: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        # torch.compile has an object of its own for a group
-        if not is_compiling() and not isinstance(self.group, dist.ProcessGroup | None):
-            raise TypeError(
-                f"group must be a ProcessGroup or None, got {arguments.shown(self.group)}"
-            )
+        _check_group(self.group)
         for name in ("start", "total"):
             object.__setattr__(self, name, arguments.integer(name, getattr(self, name)))
         if not 0 <= self.start <= self.total or self.total == 0:
@@ -64,9 +60,16 @@ class ClassShard:
 
         Those are the shards of `torch.chunk`, and of a DTensor.
         """
+        _check_group(group)
         share = -(-arguments.integer("total", total) // dist.get_world_size(group))
         start = min(dist.get_rank(group) * share, total)
         return cls(group, start=start, total=total)
+
+
+def _check_group(group: ProcessGroup | None) -> None:
+    # torch.compile has an object of its own for a group
+    if not is_compiling() and not isinstance(group, dist.ProcessGroup | None):
+        raise TypeError(f"group must be a ProcessGroup or None, got {arguments.shown(group)}")
 
 
 def check_shard(shard: ClassShard | None) -> None:

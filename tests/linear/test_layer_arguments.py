@@ -23,7 +23,7 @@ BAD = [
     ({"input": torch.zeros(3, 6).double()}, TypeError, "linear_weight .*float64.*float32"),
     ({"input": torch.zeros(3, 6).to_sparse()}, TypeError, "input .*dense.*sparse"),
     ({"input": torch.tensor(0.0)}, ValueError, r"input .*\(D,\) or \(N, D\).* \(\)"),
-    ({"input": torch.zeros(3, 2, 6)}, ValueError, r"input .*\(D,\) or \(N, D\).*\(3, 2, 6\)"),
+    ({"input": torch.zeros(3, 2, 6)}, ValueError, r"input .*\(D,\) or \(N, D\), as of input.flatten.*\(3, 2, 6\)"),
     ({"linear_weight": 3.0}, TypeError, "linear_weight .*Tensor.* float"),
     ({"linear_weight": torch.zeros(6)}, ValueError, r"linear_weight .*\(C, 6\).*\(6,\)"),
     (
@@ -48,7 +48,9 @@ BAD = [
     ({"k": 11, "return_topk_hits": True}, ValueError, "k .*C=11.*k=11"),
     ({"target": torch.zeros(3)}, TypeError, r"linear_\w+\(\) got .*'target': use labels"),
     ({"label_smoothing": 0.1}, TypeError, r"linear_\w+\(\) got .*label smoothing is not"),
-    ({"bias": None}, TypeError, r"linear_\w+\(\) got .*'bias': expected one of input, linear_w"),
+    ({"bias": None}, TypeError, r"linear_\w+\(\) got .*'bias': use linear_bias"),
+    ({"chunk_size": 2}, TypeError, r"linear_\w+\(\) got .*'chunk_size': use chunk_rows"),
+    ({"lin": None}, TypeError, r"linear_\w+\(\) got .*'lin': expected one of input, linear_w"),
 ]
 
 

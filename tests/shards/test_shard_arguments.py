@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from losses import Loss, every_loss, random_labels, random_scores
 from processes import Ranks
+from torch.distributed.device_mesh import init_device_mesh
 
 import triton_topk
 from triton_topk import ClassShard, smooth_svm
@@ -116,6 +118,27 @@ def without_the_first_rank() -> str:
 
 def test_a_rank_that_is_not_of_the_group(ranks_of: RanksOf) -> None:
     assert ranks_of(3)(without_the_first_rank) == ["refused", "0", "12"]
+
+
+def given_a_mesh() -> None:
+    ClassShard.even(C, init_device_mesh("cpu", (2,)))  # type: ignore[arg-type]
+
+
+def test_a_mesh_is_no_group(ranks_of: RanksOf) -> None:
+    for error in ranks_of(2).errors(given_a_mesh):
+        assert error.startswith("TypeError: group must be a ProcessGroup or None, got DeviceMesh")
+
+
+def copies_have_the_group() -> bool:
+    shard = ClassShard.even(C, dist.new_group([0, 1]))
+    module = triton_topk.nn.SmoothSVMLoss(shard=shard)
+    twin = copy.deepcopy(module)
+    return twin.shard == shard and twin.shard.group is shard.group
+
+
+def test_a_copy_of_a_module_has_its_group(ranks_of: RanksOf) -> None:
+    """Averaged models are copies, and a group cannot be copied."""
+    assert ranks_of(2)(copies_have_the_group) == [True, True]
 
 
 def of_one_rank(loss: Loss) -> list[Any]:

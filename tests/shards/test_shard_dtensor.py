@@ -326,9 +326,11 @@ def test_classes_sharded_by_two_dimensions_of_the_mesh(ranks_of: RanksOf) -> Non
 
 
 def test_a_shard_and_a_dtensor(ranks_of: RanksOf) -> None:
-    scores, shard = Placed(SCORES, (Shard(1),)), ClassShard(start=0, total=C)
-    for error in ranks_of(2).errors(call, (2,), scores, LABELS, {"shard": shard}):
-        assert error.startswith("ValueError: shard must be None for a DTensor")
+    scores = Placed(SCORES, (Shard(1),))
+    for start in (0, 12):
+        shard = ClassShard(start=start, total=C)
+        for error in ranks_of(2).errors(call, (2,), scores, LABELS, {"shard": shard}):
+            assert error.startswith("ValueError: shard must be None for a DTensor")
 
 
 @pytest.mark.parametrize("name", ["labels", "weight", "margin"])

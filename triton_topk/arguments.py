@@ -21,6 +21,9 @@ Weight = Tensor | tuple[Tensor | None, Tensor | None]
 _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max
 _BELOW_ONE = 1 - sys.float_info.epsilon / 2
 
+_REPR = reprlib.Repr()
+_REPR.maxother = 64  # characters: all of a shard of a million classes
+
 # C before there are scores: any k is below it.
 UNKNOWN = sys.maxsize
 _DEFAULT_K = 5
@@ -35,7 +38,7 @@ def shown(value: object) -> str:
     """Return an option as a message or a module's representation shows it, without thousands of numbers."""
     if isinstance(value, Tensor):
         return f"<Tensor of shape {tuple(value.shape)}>"
-    return reprlib.repr(value)
+    return _REPR.repr(value)
 
 
 def as_int(value: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from triton_topk import functional
-from triton_topk.arguments import Backend, Reduction, as_int, shown
+from triton_topk.arguments import Backend, Reduction, Weight, as_int, shown
 from triton_topk.batch import check_constants
 from triton_topk.functional import TopkHits
 from triton_topk.keywords import explained
@@ -89,8 +89,17 @@ class LossModule(torch.nn.Module):
     ) -> Any:
         """Call the function with the options, but for those that are changed."""
         options = {name: getattr(self, name) for name in self._options}
-        given = options | {"weight": (self.weight, weight), "normalizer": normalizer} | changed
+        given = options | {"weight": self._weights(weight), "normalizer": normalizer} | changed
         return self._function(scores, labels, **given)
+
+    def _weights(self, weight: Tensor | None) -> Weight:
+        """Return the module's weight of each class and the call's of each sample."""
+        if isinstance(weight, tuple):
+            raise TypeError(
+                "weight must be a Tensor with a weight per sample, got tuple; a weight for each class is given to "
+                "the constructor"
+            )
+        return self.weight, weight
 
     def extra_repr(self) -> str:
         options = {name: getattr(self, name) for name in self._options}

@@ -249,11 +249,10 @@ class TruncatedLqLoss(LossModule):
         weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
     ) -> None:
-        weights = self.weight, weight
         check_tensors(
             scores,
             labels,
-            weights,
+            self._weights(weight),
             normalizer=normalizer,
             reduction=self.reduction,
             shard=self.shard,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from losses import MODULES, Loss, each, every_loss, exactly_equal, random_labels, random_scores
 
+from triton_topk import ClassShard
 from triton_topk.nn import LqLoss, TruncatedLqLoss
 
 SVM = {"k": 3, "margin": 2.0}
@@ -141,8 +142,13 @@ def test_module_follows_to(loss):
             "SmoothSVMLqLoss(k=3, q=0.7, mix=0, tau=1.0, margin=1.0, truncation=0.5, "
             "ignore_index=-100, reduction='mean', gradient='exact')",
         ),
+        (
+            Loss("lq_loss", shard=ClassShard(start=500_000, total=1_000_000)),
+            "LqLoss(q=0.7, ignore_index=-100, reduction='mean', k=5, "
+            "shard=ClassShard(group=None, start=500000, total=1000000))",
+        ),
     ],
-    ids=["smooth_svm", "hard_svm", "lq_loss", "tensors", "smooth_svm_lq"],
+    ids=["smooth_svm", "hard_svm", "lq_loss", "tensors", "smooth_svm_lq", "shard"],
 )
 def test_repr_of_the_module(loss, text):
     assert repr(loss.module()) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -402,3 +403,7 @@ def test_bad_weights_of_a_module(loss: Loss) -> None:
         ValueError, match=r"^weight must have shape \(6, 1\) for a weight per sample"
     ):
         loss.module()(random_scores(N, C), LABELS, weight=WEIGHT)
+    truncated = partial(TruncatedLqLoss(N), indices=torch.arange(N))
+    for call in (loss.module(), truncated):
+        with pytest.raises(TypeError, match="got tuple; a weight for each class is given to the constr"):
+            call(random_scores(N, C), LABELS, weight=(WEIGHT, OF_SAMPLES))

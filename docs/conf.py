@@ -36,7 +36,7 @@ default_role = "literal"
 nitpicky = True
 nitpick_ignore_regex = [
     # other projects' names would need the network
-    ("py:.*", r"Tensor|(torch|collections)\..*"),
+    ("py:.*", r"Tensor|ProcessGroup|(torch|collections)\..*"),
     # the types of options, which the text of each argument says
     ("py:class", r"Reduction|Backend|Gradient|Weight|\w+Options"),
 ]

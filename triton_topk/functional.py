@@ -16,7 +16,8 @@ They share these conventions:
 - `return_topk_hits`: also return :class:`TopkHits`, at no further pass over the scores.
 - `backend`: "triton" for the fused kernels (scores on a GPU, k <= 16), "native" for what numba compiles (scores on a
   CPU, k <= 256), "eager" for PyTorch operations, None to choose the first of these that can.
-- `shard`: a :class:`ClassShard`, if the scores are those of some of the classes, and other ranks have the others.
+- `shard`: a :class:`triton_topk.ClassShard`, if the scores are those of some of the classes, and other ranks have the
+  others.
 - The result is a number, or for reduction "none" a tensor of the labels' shape; float32, or float64 for
   float64 scores, which are also the types of all arithmetic.  The gradient has the scores' dtype.
 - TypeError or ValueError: an argument of the wrong kind, shape or value.  IndexError: a label outside [0, C),

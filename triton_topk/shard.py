@@ -31,10 +31,15 @@ class ClassShard:
     Raises:
         TypeError, ValueError: an argument of the wrong kind or value.
 
-    Example:
-        >>> shard = triton_topk.ClassShard.even(1000)
-        >>> weight = torch.randn(1000, 64).chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
-        >>> triton_topk.smooth_svm(features @ weight.T, labels, k=5, shard=shard)
+    Example, in each process that `torchrun` starts:
+
+    .. code-block:: python
+
+        torch.distributed.init_process_group()
+        ranks, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        shard = triton_topk.ClassShard.even(1000)
+        weight = torch.randn(1000, 64).chunk(ranks)[rank].requires_grad_()
+        loss = triton_topk.smooth_svm(features @ weight.T, labels, k=5, shard=shard)
     """
 
     group: ProcessGroup | None = None

@@ -405,5 +405,7 @@ def test_bad_weights_of_a_module(loss: Loss) -> None:
         loss.module()(random_scores(N, C), LABELS, weight=WEIGHT)
     truncated = partial(TruncatedLqLoss(N), indices=torch.arange(N))
     for call in (loss.module(), truncated):
-        with pytest.raises(TypeError, match="got tuple; a weight for each class is given to the constr"):
+        with pytest.raises(
+            TypeError, match="got tuple; a weight for each class is given to the constr"
+        ):
             call(random_scores(N, C), LABELS, weight=(WEIGHT, OF_SAMPLES))

@@ -23,7 +23,11 @@ BAD = [
     ({"input": torch.zeros(3, 6).double()}, TypeError, "linear_weight .*float64.*float32"),
     ({"input": torch.zeros(3, 6).to_sparse()}, TypeError, "input .*dense.*sparse"),
     ({"input": torch.tensor(0.0)}, ValueError, r"input .*\(D,\) or \(N, D\).* \(\)"),
-    ({"input": torch.zeros(3, 2, 6)}, ValueError, r"input .*\(D,\) or \(N, D\), as of input.flatten.*\(3, 2, 6\)"),
+    (
+        {"input": torch.zeros(3, 2, 6)},
+        ValueError,
+        r"input .*\(D,\) or \(N, D\), as of input.flatten.*\(3, 2, 6\)",
+    ),
     ({"linear_weight": 3.0}, TypeError, "linear_weight .*Tensor.* float"),
     ({"linear_weight": torch.zeros(6)}, ValueError, r"linear_weight .*\(C, 6\).*\(6,\)"),
     (

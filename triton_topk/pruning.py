@@ -56,7 +56,7 @@ class TruncatedLqLoss(LossModule):
 
     In evaluation mode `forward` is the truncated loss, which has nothing to do with the weights and needs no indices.
 
-    Distributed training: every rank prunes its shard of the training set, then all call `synchronize`.  Save
+    Distributed training: every rank prunes its part of the training set, then all call `synchronize`.  Save
     checkpoints outside of a refresh.  After `to_empty` call `reset_parameters`.
 
     Args:

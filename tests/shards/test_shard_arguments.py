@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -155,14 +154,3 @@ def of_one_rank(loss: Loss) -> list[Any]:
 def test_a_group_of_one_rank(loss: Loss, ranks_of: RanksOf) -> None:
     ((value, gradient, *found),) = ranks_of(1)(of_one_rank, loss)
     torch.testing.assert_close(found, [value, gradient])
-
-
-def of_a_copy() -> bool:
-    group = dist.new_group([0, 1])
-    loss = deepcopy(triton_topk.nn.SmoothSVMLoss(shard=ClassShard.even(16, group)))
-    loss(SCORES, LABELS % 16).item()
-    return loss.shard.group is group
-
-
-def test_a_copy_of_a_module_has_the_group_of_its_shard(ranks_of: RanksOf) -> None:
-    assert ranks_of(2)(of_a_copy) == [True, True]

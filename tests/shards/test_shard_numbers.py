@@ -156,3 +156,10 @@ def test_rank_of_a_masked_label(loss: Loss, starts: list[int], chosen_backend: s
     scores[3:6, 0] = 0
     labels = torch.tensor([0, 1, 5, 1, 3, 5, 0, 3])
     assert_the_whole(loss, Batch(scores, labels), starts, chosen_backend)
+
+
+@every_loss
+def test_denormal_scores(loss: Loss, chosen_backend: str) -> None:
+    """The score that has the gradient of the hard loss is found among those of all shards."""
+    batch = Batch(random_scores(12, N) * 1e-42, random_labels(12, n=N))
+    assert_the_whole(loss, batch, [0, 8, 16], chosen_backend)

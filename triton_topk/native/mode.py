@@ -21,9 +21,8 @@ def _with_control_word(builder, instruction, slot):
     builder.call(call, [builder.bitcast(slot, pointer)])
 
 
-@intrinsic
-def flush_denormals(typing):
-    """Set the mode of this thread; return the one before."""
+def _mode(bits):
+    """Return a builder that sets the mode of this thread and returns the one before."""
 
     def build(context, builder, sig, args):
         if not _X86:
@@ -32,12 +31,24 @@ def flush_denormals(typing):
         _with_control_word(builder, "stmxcsr", slot)
         before = builder.load(slot)
         # not what the caller has set, which other threads may not have
-        read = builder.and_(before, ir.Constant(_WORD, ~_DENORMALS_ARE_ZERO))
-        builder.store(builder.or_(read, ir.Constant(_WORD, _FLUSH_TO_ZERO)), slot)
+        others = ir.Constant(_WORD, ~(_DENORMALS_ARE_ZERO | _FLUSH_TO_ZERO))
+        builder.store(builder.or_(builder.and_(before, others), ir.Constant(_WORD, bits)), slot)
         _with_control_word(builder, "ldmxcsr", slot)
         return before
 
-    return types.uint32(), build
+    return build
+
+
+@intrinsic
+def flush_denormals(typing):
+    """Have denormal results be 0 in this thread; return the mode before."""
+    return types.uint32(), _mode(_FLUSH_TO_ZERO)
+
+
+@intrinsic
+def keep_denormals(typing):
+    """Have denormal results be what they are in this thread; return the mode before."""
+    return types.uint32(), _mode(0)
 
 
 @intrinsic

@@ -4,6 +4,7 @@ import numpy as np
 
 from triton_topk.native.compile import jit
 from triton_topk.native.lanes import LANES, ROWS
+from triton_topk.native.mode import keep_denormals, restore
 from triton_topk.native.terms import LQ, SMOOTH
 
 
@@ -17,9 +18,12 @@ def number(batch, m, r, i):
 def load_top(batch, m, rows):
     """Load the largest scores of all classes, and what the summary tells of the label."""
     others = batch.top + batch.degree
+    # scores that are denormal are compared with the row's
+    mode = keep_denormals()
     for r in range(ROWS):
         for j in range(batch.top):
             m.top[j * ROWS + r] = batch.summary[number(batch, m, r, j)] if r < rows else -np.inf
+    restore(mode)
     for r in range(rows):
         m.s_y[r] = batch.summary[number(batch, m, r, others + 2)]
         m.rank[r] = np.int64(batch.summary[number(batch, m, r, others + 3)])

@@ -71,7 +71,7 @@ def train_sharded() -> list[float]:
     ranks, rank = dist.get_world_size(), dist.get_rank()
     inputs = inputs.chunk(ranks)[rank]
     shard = ClassShard.even(CLASSES)
-    weight = weight.chunk(ranks)[rank].clone().requires_grad_()
+    weight = weight[shard.start : shard.start + shard.size].clone().requires_grad_()
     optimizer = torch.optim.Adam([*encoder.parameters(), weight], lr=0.05)
     losses = []
     for _ in range(STEPS):

@@ -27,6 +27,7 @@ class ClassShard:
         group: the process group whose ranks have the classes; None: the default group.
         start: the first class of this rank's scores.
         total: the number of classes of all ranks.
+        size: the number of classes of this rank, which scores are checked for; None: any.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or value.
@@ -36,20 +37,22 @@ class ClassShard:
     .. code-block:: python
 
         torch.distributed.init_process_group()
-        ranks, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         shard = triton_topk.ClassShard.even(1000)
-        weight = torch.randn(1000, 64).chunk(ranks)[rank].requires_grad_()
+        weight = torch.randn(shard.size, 64, requires_grad=True)
         loss = triton_topk.smooth_svm(features @ weight.T, labels, k=5, shard=shard)
     """
 
     group: ProcessGroup | None = None
     start: int = field(kw_only=True)
     total: int = field(kw_only=True)
+    size: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_group(self.group)
-        for name in ("start", "total"):
-            object.__setattr__(self, name, arguments.integer(name, getattr(self, name)))
+        for name in ("start", "total", "size"):
+            value = getattr(self, name)
+            if name != "size" or value is not None:
+                object.__setattr__(self, name, arguments.integer(name, value))
         if not 0 <= self.start <= self.total or self.total == 0:
             raise ValueError(
                 f"start must be in [0, total] and total > 0, got start={self.start}, total={self.total}"
@@ -68,7 +71,7 @@ class ClassShard:
         _check_group(group)
         share = -(-arguments.integer("total", total) // dist.get_world_size(group))
         start = min(dist.get_rank(group) * share, total)
-        return cls(group, start=start, total=total)
+        return cls(group, start=start, total=total, size=min(share, total - start))
 
 
 def _check_group(group: ProcessGroup | None) -> None:
@@ -87,6 +90,8 @@ def classes_of(shard: ClassShard | None, size: int) -> int:
     check_shard(shard)
     if shard is None:
         return size
+    if shard.size is not None and size != shard.size:
+        raise ValueError(f"scores must have the {shard.size} classes of the shard, got {size}")
     if shard.start + size > shard.total:
         raise ValueError(
             f"shard must have the classes of the scores, got {size} of them from "

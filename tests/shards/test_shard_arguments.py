@@ -140,6 +140,16 @@ def test_a_copy_of_a_module_has_its_group(ranks_of: RanksOf) -> None:
     assert ranks_of(2)(copies_have_the_group) == [True, True]
 
 
+def of_the_wrong_size() -> None:
+    shard = ClassShard.even(16)
+    triton_topk.lq_loss(torch.zeros(2, shard.size + 1), torch.zeros(2).long(), shard=shard)
+
+
+def test_scores_have_the_classes_of_an_even_shard(ranks_of: RanksOf) -> None:
+    for error in ranks_of(2).errors(of_the_wrong_size):
+        assert error.startswith("ValueError: scores must have the 8 classes of the shard, got 9")
+
+
 def of_one_rank(loss: Loss) -> list[Any]:
     found = []
     for shard in (None, ClassShard.even(8)):

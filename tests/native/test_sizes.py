@@ -96,6 +96,16 @@ def test_k_beyond_50(k: int, n: int, dtype: torch.dtype) -> None:
     compare(Loss("smooth_svm", k=k), scores.to(dtype), labels, k)
 
 
+def test_a_short_series_beyond_128() -> None:
+    """Where all scores are equal the recursion is exact, and the series of so low an order is not."""
+    scores, labels = torch.zeros(1, 300), torch.tensor([0])
+    loss = Loss("smooth_svm", k=150, gradient="taylor", order=2)
+    gradients = [
+        loss.with_gradient(scores, labels, backend=backend)[1] for backend in ("eager", "native")
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("name", ["smooth_svm", "hard_svm", "smooth_svm_lq"])
 def test_a_larger_k_is_for_the_eager_backend(name: str) -> None:
     scores, labels = rows(600, 257)

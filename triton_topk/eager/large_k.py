@@ -43,7 +43,9 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     if out is None or scale is None:
         return losses
     g = g * scale
-    G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k)
+    # of a short series, cut off at about (e u_k)^-order, as far as the recursion is better; see smooth_svm.py
+    threshold = 1.0 if order is None else torch.finfo(u.dtype).eps ** (-1 / u.shape[0])
+    G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k, threshold)
     out.copy_(torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G))
     out.scatter_(1, label, -g.to(out.dtype).unsqueeze(1))
     return losses
@@ -84,9 +86,9 @@ def _convolve(a: Tensor, b: Tensor, degree: int) -> Tensor:
     return out
 
 
-def _gradient(e: Tensor, u: Tensor, k: int) -> Tensor:
-    """Return P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < 1, else downwards by
-    1 - P_{j-1} = P_j / (e u_j) from P_{k+extra} = 1; stable, since u_j grows with j."""
+def _gradient(e: Tensor, u: Tensor, k: int, threshold: float) -> Tensor:
+    """Return P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < threshold, else downwards by
+    1 - P_{j-1} = P_j / (e u_j) from P_{k+extra} = 1; stable for a threshold of 1, since u_j grows with j."""
     # pi underflows far below k, where P is 0, and is 0 beyond the number of classes, P being 1
     u_up = u[:k].nan_to_num(nan=0.0, posinf=0.0)
     inverse = (1 / u).nan_to_num(nan=0.0, posinf=0.0)
@@ -97,4 +99,4 @@ def _gradient(e: Tensor, u: Tensor, k: int) -> Tensor:
     for j in range(u.shape[0] - 1, k - 1, -1):
         Q = (1 - Q) * inverse[j] / e
     Q_below = (1 - Q) * inverse[k - 1] / e
-    return torch.where(e * u[k - 1] < 1, P - P_below, Q_below - Q)
+    return torch.where(e * u[k - 1] < threshold, P - P_below, Q_below - Q)

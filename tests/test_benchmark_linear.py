@@ -27,6 +27,7 @@ def test_a_step(name: str) -> None:
 
 def test_the_peak_of_a_process() -> None:
     memory = linear.Resident()
+    memory.forget()
     before = memory.held()
     block = bytearray(2**26)
     del block

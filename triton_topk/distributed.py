@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 def is_distributed(tensor: object) -> TypeGuard[DTensor]:
+    if type(tensor) is Tensor:
+        return False
     # who has a DTensor has imported this
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)

@@ -501,7 +501,7 @@ def _evaluate(
             compute_part, given, reduction, loss.ignore_index
         )
         return whole
-    size = scores.shape[min(1, scores.dim() - 1)]
+    size = n_classes if shard is None else scores.shape[min(1, scores.dim() - 1)]
     if size == 0:
         source = source.with_masked_class()
         scores = source.like_scores()

@@ -87,9 +87,9 @@ def check_shard(shard: ClassShard | None) -> None:
 
 def classes_of(shard: ClassShard | None, size: int) -> int:
     """Check the number of classes that scores have; return that of the labels."""
-    check_shard(shard)
     if shard is None:
         return size
+    check_shard(shard)
     if shard.size is not None and size != shard.size:
         raise ValueError(f"scores must have the {shard.size} classes of the shard, got {size}")
     if shard.start + size > shard.total:

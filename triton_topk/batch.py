@@ -33,7 +33,7 @@ N_TENSORS = 7  # of a batch, its first fields
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Weight | None, float | Tensor | None, float | Tensor | None]
 
-
+# The tensors of a batch as an operator takes them.
 BatchTensors = tuple[
     Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None
 ]

@@ -87,6 +87,7 @@ def run(
 
 @torch.inference_mode()
 def summarize(batch: Batch, loss: Loss) -> None:
+    """Fill the summary of the batch with that of its scores."""
     assert batch.summary is not None
     form, scores = loss.form, batch.scores
     others = padded(scores, _dtype(batch, loss), smooth_svm.padded_width(batch.n_classes))

@@ -90,7 +90,8 @@ def _sum(x: Tensor) -> Tensor:
 def _of_scores(scores: Tensor, pivot: Tensor, form: Form) -> Tensor:
     """Return the polynomial (1, degree, N) of scores (n, N), none of which is above the pivot; there may be none."""
     e = ((scores - pivot) * form.rate).exp_().masked_fill_(scores == -math.inf, 0)
-    width = -(-max(1, e.shape[0]) // polynomial.LANES) * polynomial.LANES
+    n = max(1, e.shape[0])
+    width = n if n <= polynomial.LANES else -(-n // polynomial.LANES) * polynomial.LANES
     e = F.pad(e, (0, 0, 0, width - e.shape[0])).t().contiguous()
     r = polynomial.of_weights(e, form.degree)
     return F.pad(r, (0, 0, 0, form.degree - r.shape[0])).unsqueeze(0)

@@ -118,6 +118,7 @@ def assert_accurate(
         assert torch.equal(found["hits"], expected["hits"])
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 def test_each_shard_of_difficult_rows(loss: Loss) -> None:
     scores, labels = rows(loss)
@@ -137,6 +138,7 @@ def test_every_layout(loss: Loss, layout: str, dtype: torch.dtype) -> None:
     assert_accurate(found, truth(batch, loss), loss, dtype)
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) -> None:
     """A loss has the same bits on all ranks with kernels; another backend's are not compared."""
@@ -164,6 +166,7 @@ def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) 
         )
 
 
+@pytest.mark.exhaustive(one_in=3)
 @every_loss
 def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
     torch.manual_seed(0)
@@ -184,6 +187,7 @@ def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
             assert torch.equal(*within)
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.parametrize("loss", [SVM, LOSSES[6], LOSSES[8], LOSSES[11]], ids=str)
 @pytest.mark.parametrize("layout", ["resident", "many parts"])
 def test_weights_margins_and_what_comes_back(loss: Loss, layout: str) -> None:

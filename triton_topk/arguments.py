@@ -22,7 +22,7 @@ _SMALLEST, _LARGEST = math.ulp(0.0), sys.float_info.max
 _BELOW_ONE = 1 - sys.float_info.epsilon / 2
 
 _REPR = reprlib.Repr()
-_REPR.maxother = 64  # characters: all of a shard of a million classes
+_REPR.maxother = 96  # characters: all of a shard of a million classes
 
 # C before there are scores: any k is below it.
 UNKNOWN = sys.maxsize

@@ -145,7 +145,7 @@ def test_module_follows_to(loss):
         (
             Loss("lq_loss", shard=ClassShard(start=500_000, total=1_000_000)),
             "LqLoss(q=0.7, ignore_index=-100, reduction='mean', k=5, "
-            "shard=ClassShard(group=None, start=500000, total=1000000))",
+            "shard=ClassShard(group=None, start=500000, total=1000000, size=None))",
         ),
     ],
     ids=["smooth_svm", "hard_svm", "lq_loss", "tensors", "smooth_svm_lq", "shard"],

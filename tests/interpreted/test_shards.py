@@ -118,7 +118,7 @@ def assert_accurate(
         assert torch.equal(found["hits"], expected["hits"])
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @every_loss
 def test_each_shard_of_difficult_rows(loss: Loss) -> None:
     scores, labels = rows(loss)
@@ -127,7 +127,7 @@ def test_each_shard_of_difficult_rows(loss: Loss) -> None:
     assert_accurate(found, truth(batch, loss), loss, scores.dtype)
 
 
-@pytest.mark.exhaustive(one_in=10)
+@pytest.mark.exhaustive(one_in=20)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_loss
@@ -138,7 +138,7 @@ def test_every_layout(loss: Loss, layout: str, dtype: torch.dtype) -> None:
     assert_accurate(found, truth(batch, loss), loss, dtype)
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @every_loss
 def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) -> None:
     """A loss has the same bits on all ranks with kernels; another backend's are not compared."""
@@ -166,7 +166,7 @@ def test_shards_of_other_layouts_and_backends_understand_each_other(loss: Loss) 
         )
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @every_loss
 def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
     torch.manual_seed(0)
@@ -187,7 +187,7 @@ def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
             assert torch.equal(*within)
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @pytest.mark.parametrize("loss", [SVM, LOSSES[6], LOSSES[8], LOSSES[11]], ids=str)
 @pytest.mark.parametrize("layout", ["resident", "many parts"])
 def test_weights_margins_and_what_comes_back(loss: Loss, layout: str) -> None:
@@ -210,7 +210,7 @@ def test_weights_margins_and_what_comes_back(loss: Loss, layout: str) -> None:
     assert_accurate(found, expected, loss, scores.dtype)
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @every_loss
 @pytest.mark.parametrize("layout", ["resident", "stream", "many parts"])
 def test_equal_scores_of_a_shard_have_equal_gradients(loss: Loss, layout: str) -> None:
@@ -226,7 +226,7 @@ def test_equal_scores_of_a_shard_have_equal_gradients(loss: Loss, layout: str) -
                 assert value.isnan() or equal.unique().numel() == 1
 
 
-@pytest.mark.exhaustive(one_in=3)
+@pytest.mark.exhaustive(one_in=5)
 @every_loss
 @pytest.mark.parametrize("layout", ["halves", "many parts"])
 def test_a_row_alone_has_the_same_bits(loss: Loss, layout: str) -> None:

@@ -143,7 +143,7 @@ def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
     timeout.chmod(0o755)
     assert bash(SCRIPT, tmp_path / "out", first=tmp_path).returncode == 0
     limits = [int(file.read_text()) for file in (tmp_path / "out").iterdir()]
-    assert len(limits) == 10
+    assert len(limits) == 9
     for file in (SCRIPT, ROOT / "README.md"):
         (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
         assert sum(limits) == 60 * int(minutes)

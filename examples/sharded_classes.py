@@ -21,7 +21,7 @@ SAMPLES, INPUTS, FEATURES, CLASSES, STEPS = 60, 30, 16, 101, 20
 
 
 class Gather(torch.autograd.Function):
-    """All samples' features; their gradient is the sum of what each process's classes contribute."""
+    """The features of all samples are gathered; their gradient is the sum of what each process's classes contribute."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Model(torch.nn.Module):
 
 
 def gradients(wrapper: str, model: Model, rank: int) -> list[Tensor]:
-    """Of two backwards, each with the whole batch's share of this process."""
+    """Return the gradients of two backwards, each with this process's share of the whole batch."""
     if wrapper == "data parallel":
         wrapped: torch.nn.Module = DistributedDataParallel(model)
     else:

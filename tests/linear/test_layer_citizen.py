@@ -1,4 +1,4 @@
-"""What a fused layer does in the company of the rest of PyTorch."""
+"""A fused layer works with the rest of PyTorch."""
 
 from __future__ import annotations
 

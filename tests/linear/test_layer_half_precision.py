@@ -17,7 +17,7 @@ LOW = [torch.bfloat16, torch.float16]
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_the_weights_gradient_is_accumulated_in_float32(dtype: torch.dtype, reduction: str) -> None:
-    """Of many equal terms, a sum in half precision stops growing."""
+    """A sum of many equal terms stops growing in half precision."""
     n_rows = 5000
     x = torch.ones(n_rows, 2, dtype=dtype)
     weight = torch.zeros(4, 2, dtype=dtype, requires_grad=True)

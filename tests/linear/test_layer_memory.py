@@ -37,7 +37,7 @@ def memory_of(call: Callable[[], Any]) -> Memory:
 
 
 def step(layer: Layer, loss: Loss, **options: Any) -> None:
-    """Two backwards, and evaluation."""
+    """Run two backwards, and an evaluation."""
     found = layer.fused(loss, **options).sum()
     found.backward(retain_graph=True)
     found.backward()

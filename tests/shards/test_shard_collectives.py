@@ -35,7 +35,7 @@ class Profile:
 
 
 def collectives(loss: Loss, reduction: str, mode: type[Profile]) -> list[dict[str, int]]:
-    """Those of the forward, of a backward and of another."""
+    """Return the collectives of the forward, of a backward and of another."""
     local, shard = shard_of(SCORES, [0, 13, 26])
     leaf = local.clone().requires_grad_()
     with mode() as forward:

@@ -123,7 +123,7 @@ def plain(x: Any) -> Any:
 def assert_as_plain(
     ranks: Ranks, loss: Callable[..., Any], scores: Placed, labels: Any, **options: Any
 ) -> list[Placements]:
-    """Equal to the loss of plain tensors, on every rank to the bit; returns the layout of the loss and the gradient."""
+    """Compare with the loss of plain tensors, to the bit on every rank; return the layouts of loss and gradient."""
     found = ranks(compute_placed, loss, MESHES[ranks.world], scores, labels, options)
     results = [of_rank for of_rank, _ in found]
     exactly_equal(results, [results[0]] * ranks.world, equal_nan=True)

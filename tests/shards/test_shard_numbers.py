@@ -64,7 +64,7 @@ def hard_rows() -> tuple[Tensor, Tensor]:
 def assert_the_whole(
     loss: Loss, batch: Batch, starts: list[int], backend: str, rtol: float = 1e-6
 ) -> None:
-    """Equal to the loss of all classes, computed in float64 by the eager backend."""
+    """Compare with the loss of all classes, computed in float64 by the eager backend."""
     losses, hits, gradient = whole(checked(loss), batch, starts, backend)
     in_float64 = batch._replace(scores=batch.scores.double())
     eager = replace(checked(loss), backend="eager")

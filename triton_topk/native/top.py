@@ -13,7 +13,7 @@ _LARGEST_EXPONENT = 1000.0
 
 @jit
 def include_surplus(m, rate, degree):
-    """Of several scores equal to the least of Top, those that are not in Top join the rest."""
+    """Let the rest include the scores that are equal to the least of Top and not in Top."""
     p, low = load(m.p, 0, ROWS), convert(load(m.low, 0, ROWS), m.p)
     more = load(m.surplus, 0, ROWS)
     zero, rates = full(0.0, p), full(rate, p)

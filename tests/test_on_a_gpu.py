@@ -174,8 +174,8 @@ WRITTEN = {  # by each step of a dry run
     "sweep.txt": r"smooth_svm-n1000-k5-float32 \| (?s:.*)hard_svm-n1000-k5-float32 \| ",
     "sweep.jsonl": "machine",
     "ncu.txt": "(?s)^ncu needs a GPU.*-n4096-k5-b.*-n131072-k5-f.*-k16-.*lq-n131072.*lq_loss-n1000-b",
-    "memcheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){3}All",
-    "racecheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){3}All",
+    "memcheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){4}All",
+    "racecheck.txt": "^compute-sanitizer needs a GPU.*\n(.* right\n){4}All",
     "offsets.txt": r"\d skipped in",
     "compile.txt": r"1 configurations\nsmooth_svm-n1000-k5-float32 .* \d+ s\n",
 }

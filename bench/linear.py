@@ -5,6 +5,7 @@
 Writes linear-DEVICE.md.  Each step runs in a process of its own; the implementations take turns.
 """
 
+import importlib.util
 import multiprocessing
 import platform
 import re
@@ -26,7 +27,7 @@ from triton_topk import linear_lq_loss, linear_smooth_svm, smooth_svm
 from triton_topk.layer import Layer
 
 SHAPES = ("4096,512,32768", "1024,768,262144")  # N, D, C
-_FEW = 16  # rows, of a first step for which kernels are compiled
+_FEW = 16  # rows, of a first step on a CPU, where the kernels of one shape are those of all
 _PROCESS = Path("/proc/self")
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,6 +55,10 @@ if hasattr(F, "linear_cross_entropy"):  # of PyTorch 2.13
         CHUNKED: _chunked,
         "linear_cross_entropy, our chunks": _chunked_as_ours,
     }
+if torch.cuda.is_available() and importlib.util.find_spec("liger_kernel"):
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    IMPLEMENTATIONS["Liger fused_linear_cross_entropy"] = liger_fused_linear_cross_entropy
 
 
 def run(name: str, shape: str, dtype: str, device: str) -> tuple[float, float, float]:
@@ -74,7 +79,7 @@ def run(name: str, shape: str, dtype: str, device: str) -> tuple[float, float, f
         seconds = time.perf_counter() - start
         return seconds, memory.peak() - before, 2.0 * (x.nbytes + weight.nbytes)
 
-    step(min(n, _FEW))
+    step(n if device == "cuda" else min(n, _FEW))
     memory.forget()
     return step(n)
 

@@ -2,12 +2,12 @@
 # This checks and measures on a GPU that can be had for minutes: in order of priority, each step under a time limit of its
 # own, its output in OUT as it comes, and all of OUT packed in OUT.tar.gz at the end of each step.
 #
-#     bash bench/on_gpu.sh OUT [STEP...]      # default: every step but compile, whose limits are 12 minutes in all
+#     bash bench/on_gpu.sh OUT [STEP...]      # default: every step but compile, whose limits are 14 minutes in all
 #     bash bench/on_gpu.sh --dry-run OUT [STEP...]    # the same commands on a CPU, on tiny sizes; default: every step
 #
 # Where TRITON_CACHE_DIR holds what was compiled elsewhere, that is not compiled again; the step compile needs no GPU.
 set -u
-dry="" failed=0 steps="device smoke tests bench sweep ncu sanitizer offsets"
+dry="" failed=0 steps="device smoke tests bench linear sweep ncu sanitizer offsets"
 if [ "${1-}" = --dry-run ]; then
     dry="python3 -m tests.gpu_stand_in" steps="$steps compile"
     echo "A dry run: a CPU stands for the GPU, no time says anything, and the tests are only collected."
@@ -63,6 +63,10 @@ run() {
         lines=60 step bench 200 python3 -m pytest bench/ --benchmark-only -q -W default -p no:cacheprovider --tb=short \
             --benchmark-json="$out/run.json" \
             -k "test_eager_call or (forward+backward and (k5-b or (n1000 and float32)) and not summation and not difftopk)"
+        ;;
+    linear)
+        lines=40 step linear 120 python3 -m bench.linear --out "$out" --dtype bfloat16 --rounds 1 \
+            --shape 4096,512,32768 8192,4096,131072
         ;;
     *) echo "no step $1" >&2 && exit 2 ;;
     esac

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -115,7 +116,7 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
 
     The smoke run keeps the kernels, in Triton's interpreter: what it wants to be equal is not with the eager backend.
     """
-    from bench import cells, conftest, device, rounds, test_losses, timing
+    from bench import cells, conftest, device, linear, rounds, test_losses, timing
     from bench.sweep import __main__ as sweep
     from bench.sweep import times
     from tests import smoke
@@ -127,9 +128,12 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
     bfloat16 = [case for case in smoke.STRUCTURES if "svm-n1000-k5-bfloat16" in str(case)]
     structures = [case for case in smoke.STRUCTURES if case.n < 1000] + bfloat16
     faults, compile_all, variants = smoke.faults, sweep.compile_all, sweep.variants
+    of_layers = linear.measure
     for module, name, small in (
         (conftest, "GPU", plan),
         (device, "_SCORES", 2**10),
+        (linear, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1)),
+        (linear, "measure", lambda shape, dtype, *_: of_layers("16,8,32", dtype, "cpu", 1)),
         (rounds, "TRIES", 1),
         (rounds, "_ROUNDS", 2),
         (rounds, "_SECONDS", 0.0),

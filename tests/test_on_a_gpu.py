@@ -143,7 +143,7 @@ def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
     timeout.chmod(0o755)
     assert bash(SCRIPT, tmp_path / "out", first=tmp_path).returncode == 0
     limits = [int(file.read_text()) for file in (tmp_path / "out").iterdir()]
-    assert len(limits) == 9
+    assert len(limits) == 10
     for file in (SCRIPT, ROOT / "README.md"):
         (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
         assert sum(limits) == 60 * int(minutes)
@@ -171,6 +171,8 @@ WRITTEN = {  # by each step of a dry run
     "tests.txt": r"\d\d\d skipped in",
     "bench.txt": r"(?s)n = 1,000, k = 1,.*n = 32, k = 5,.*\d\d passed",
     "run.json": "host time",
+    "linear.txt": r"linear_smooth_svm .*\n(?s:.*)Written: ",
+    "linear-cuda.md": r"\(N, D, C\) = ",
     "sweep.txt": r"smooth_svm-n1000-k5-float32 \| (?s:.*)hard_svm-n1000-k5-float32 \| ",
     "sweep.jsonl": "machine",
     "ncu.txt": "(?s)^ncu needs a GPU.*-n4096-k5-b.*-n131072-k5-f.*-k16-.*lq-n131072.*lq_loss-n1000-b",

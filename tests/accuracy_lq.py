@@ -56,7 +56,7 @@ def errors(
 
 
 def _wrong(x: Tensor, truth: Tensor, tolerance: float) -> Tensor:
-    """By how much more than the tolerance x is off; 0 where both are infinite."""
+    """Return by how much more than the tolerance x is off; 0 where both are infinite."""
     return ((x - truth).abs() - tolerance).clamp(min=0).masked_fill(x == truth, 0)
 
 

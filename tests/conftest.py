@@ -1,4 +1,4 @@
-"""What the whole suite shares."""
+"""The whole suite shares these fixtures."""
 
 from __future__ import annotations
 
@@ -112,14 +112,14 @@ def compiler() -> Iterator[None]:
 
 @pytest.fixture
 def memory_given_back() -> Iterator[None]:
-    """Of a GPU, after a test that takes gigabytes: other processes share it."""
+    """Give back a GPU's memory after a test that takes gigabytes: other processes share it."""
     yield
     torch.cuda.empty_cache()
 
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Kernel]]:
-    """In place of all kernels, by name; and nothing has been compiled."""
+    """Return stand-ins for all kernels, by name, where nothing has been compiled."""
     launch = pytest.importorskip(
         "triton_topk.kernels.launch", reason="Triton does not exist for this platform"
     )

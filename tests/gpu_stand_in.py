@@ -85,7 +85,7 @@ def _run(*args: Any, config: object = None, **tensors: Any) -> None:
 
 
 def once(call: Callable[[], Any], return_mode: str) -> float:
-    """In place of Triton's benchmark, the milliseconds of a call."""
+    """Return the milliseconds of a call, in place of Triton's benchmark."""
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3

@@ -19,7 +19,7 @@ from triton_topk.losses import Loss
 
 
 def speed_up(patch: pytest.MonkeyPatch) -> None:
-    """What takes nine tenths of the time of a test with a large k, done once instead of time and again.
+    """Do once what, done time and again, takes nine tenths of the time of a test with a large k.
 
     The interpreter reduces one number after the other, each with a call of the kernel's function; this reduces all
     rows at once, in as many steps as their length has binary digits, as a GPU does.  And it

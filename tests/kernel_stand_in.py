@@ -1,4 +1,4 @@
-"""What stands for a kernel where there is no GPU to launch it on."""
+"""A Python class stands for a kernel where there is no GPU to launch it on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report of accuracy is made of: its rows, its errors, its breaks, its page."""
+"""The report of accuracy has the right rows, errors and breaks, and they make its page."""
 
 from __future__ import annotations
 

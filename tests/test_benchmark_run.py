@@ -38,7 +38,7 @@ def suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In this folder the suite has run, on tiny scores."""
+    """Return a folder in which the suite has run, on tiny scores."""
     folder = tmp_path_factory.mktemp("benchmark")
     done = suite(folder, "--dtype=float32", "--benchmark-save=base")
     assert done.returncode == 0, done.stdout + done.stderr

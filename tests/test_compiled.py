@@ -52,7 +52,7 @@ ALWAYS_COMPILED = {
 
 
 def sometimes(names: Iterable[str]) -> list[pytest.ParameterSet]:
-    """Those that are not always compiled are for --all."""
+    """Mark the cases that are compiled with --all only."""
     return [
         pytest.param(name, marks=() if name in ALWAYS_COMPILED else pytest.mark.exhaustive)
         for name in sorted(names)
@@ -61,7 +61,7 @@ def sometimes(names: Iterable[str]) -> list[pytest.ParameterSet]:
 
 @pytest.fixture(scope="module")
 def compiled(request: pytest.FixtureRequest) -> dict[str, Facts]:
-    """What comes of each launch, compiled with all others of this run, in processes of their own."""
+    """Return the result of each launch; all of this run are compiled together, in processes of their own."""
     names = {
         item.callspec.params["name"]
         for item in request.session.items

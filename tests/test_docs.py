@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def doctrees(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Sphinx has read, which both builders share."""
+    """Keep what Sphinx has read, which both builders share."""
     return tmp_path_factory.mktemp("doctrees")
 
 

@@ -158,7 +158,7 @@ def test_nan_and_wrong_labels_stay_in_their_rows(loss: Loss) -> None:
 
 @every_loss
 def test_the_second_call_is_the_first(loss: Loss) -> None:
-    """What Triton has compiled is kept: for another batch, other alignment, another stream."""
+    """A compiled kernel is kept for another batch, other alignment, another stream."""
     torch.manual_seed(0)
     whole = torch.randn(65, 1008, device="cuda")
     labels = torch.randint(1000, (65,), device="cuda")

@@ -1,4 +1,4 @@
-"""What else PyTorch does with a loss on a GPU: modes, streams, graphs, threads; with every argument."""
+"""PyTorch's modes, streams, graphs and threads on a GPU work with a loss and every argument."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_another_device_is_another_kind() -> None:
 
 
 def _compilations(n: int) -> dict[str, int]:
-    """How many different ones of each kernel come of batches that differ."""
+    """Count the different compilations of each kernel for batches that differ."""
     driver.set_active(Driver(GPUTarget("cuda", 90, 32)))
     names = ("loss_kernel", "scale_kernel")
     for name in names:

@@ -1,4 +1,4 @@
-"""What is run on a GPU before and beside the benchmark, as far as a machine without one can tell."""
+"""The commands for a GPU before and beside the benchmark work, as far as a machine without one can tell."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_sweep_begins_with_the_table_and_holds_every_score_once(case):
 
 
 def faults(monkeypatch, case: Case, run=eager.run) -> list[str]:
-    """With the eager backend in place of the kernel."""
+    """Return the faults that are found with the eager backend in place of the kernel."""
     monkeypatch.setattr(launch, "run", run)
     return list(smoke.faults(case, 1, "cpu"))
 
@@ -97,7 +97,7 @@ SCRIPT = ROOT / "bench/on_gpu.sh"
 
 
 def bash(*command: str | Path, first: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """With the Python of this test, and before it what is in the folder `first`."""
+    """Run bash where this test's Python is the first of the path, but for what is in the folder `first`."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     path = [*filter(None, [first]), Path(sys.executable).parent, variables["PATH"]]
     return subprocess.run(

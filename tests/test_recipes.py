@@ -24,7 +24,7 @@ for arguments in runs:
 
 
 def run(example: str, directory: Path, *runs: str) -> str:
-    """What it prints, run with each of these arguments; files of its own are left in the directory."""
+    """Return what an example prints, run with each of these arguments; files of its own are left in the directory."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, EXAMPLES / f"{example}.py", *runs],
         cwd=directory,

@@ -30,7 +30,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What is run, without running it.  There is no NVIDIA driver."""
+    """Return the commands of run.py without running them, where there is no NVIDIA driver."""
     found: list[list[str]] = []
 
     def call(command: tuple[object, ...], **_: Any) -> int:
@@ -54,7 +54,7 @@ def run(script: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def installed(commands: list[list[str]]) -> list[list[str]]:
-    """What pip is told after its own options."""
+    """Return what pip is told after its own options."""
     return [c[c.index("constraints.txt") + 1 :] for c in commands if "pip" in c]
 
 

@@ -73,7 +73,7 @@ def _short(point: Point) -> bool:
 
 
 def _few(point: Point) -> bool:
-    """In the interpreter a call takes a second."""
+    """Leave out most cases, since a call in the interpreter takes a second."""
     return point.k in (5, 16) and point.n == 100 and point.dtype == "float32"
 
 

@@ -58,7 +58,7 @@ def page(results: Results) -> str:
 
 
 def judged(measured: pd.DataFrame) -> pd.DataFrame:
-    """With what is wrong, and in the orders of implementations, dtypes and parts."""
+    """Add what is wrong, and put the rows in the orders of implementations, dtypes and parts."""
     orders = {"implementation": IMPLEMENTATIONS, "dtype": DTYPES, "part": PARTS}
     return measured.assign(
         wrong=measured["error"] > measured["dtype"].map({x: bound(x) for x in DTYPES}),

@@ -43,7 +43,7 @@ def save(ledger: Ledger, path: Path) -> None:
 
 
 def worse(name: str, before: Facts, after: Facts) -> list[str]:
-    """In what a kernel is worse than it was: in something that may not grow, or in fewer wide accesses."""
+    """Return in what a kernel is worse than it was: in something that may not grow, or in fewer wide accesses."""
     signs = dict.fromkeys(HELD, 1) | dict.fromkeys(("wide loads", "wide stores"), -1)
     before, after = ({**facts, **wide_accesses(facts)} for facts in (before, after))
     return [

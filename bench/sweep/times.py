@@ -36,7 +36,7 @@ class Launches:
 
 
 def times(case: Case, configs: Sequence[Config], device: torch.device) -> Iterator[dict[str, Any]]:
-    """For each configuration its time, and its share of the copy bandwidth, all measured in turns."""
+    """Return each configuration's time and its share of the copy bandwidth, all measured in turns."""
     launches = Launches(case, device)
     # whole mebibytes: CUDA's copies of other sizes are slower by a fifth
     copied = torch.randn(_SCORES, device=device).to(case.dtype)

@@ -1,4 +1,4 @@
-"""What a loss does in the company of the rest of PyTorch is tested on the CPU without Triton."""
+"""Losses in the company of the rest of PyTorch are tested on the CPU without Triton."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triton_topk.kernels import backend
 
 @pytest.fixture(autouse=True)
 def eager(without_interpreter: None) -> None:
-    """What is on the CPU is not for the kernels."""
+    """Keep tensors on the CPU from the kernels."""
 
 
 @pytest.fixture

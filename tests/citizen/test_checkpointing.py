@@ -77,7 +77,7 @@ def test_checkpoint_with_a_normalizer_and_hits(loss: Loss, reentrant: bool) -> N
 
 
 def kept_beside_the_saved(loss: Loss, reduction: str) -> list[Tensor]:
-    """What a node of the graph holds as an attribute, which nobody can pack."""
+    """Return what a node of the graph holds as an attribute, which nobody can pack."""
     node = loss(random_scores(5, 11).requires_grad_(), LABELS, reduction=reduction).grad_fn
     held = []
     while node is not None:

@@ -104,7 +104,7 @@ def test_hits(loss: Loss, reduction: str) -> None:
 
 @every_loss
 def test_accuracy_in_the_graph(loss: Loss) -> None:
-    """What is done with the hits is compiled, too."""
+    """A user's code after the hits is compiled with them."""
 
     def step(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         found, hits = loss(scores, labels, return_topk_hits=True)

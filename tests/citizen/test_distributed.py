@@ -73,7 +73,7 @@ def _process(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, bool], Tensor]]:
-    """Of each process, by loss."""
+    """Return the results of each process, by loss."""
     folder = tmp_path_factory.mktemp("distributed")
     multiprocessing.spawn(_process, (folder,), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]

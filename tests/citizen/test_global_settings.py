@@ -1,4 +1,4 @@
-"""What is set for the whole process changes no bit of the losses."""
+"""Settings of the whole process change no bit of the losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets beyond 32 bits. Memory that is never touched costs nothing."""
+"""Offsets beyond 32 bits are right.  Memory that is never touched costs nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def far_apart(near: Tensor, dim: int) -> Tensor:
 def _results(
     loss: Loss, shape: tuple[int, ...], dim: int, backend: str
 ) -> list[tuple[Tensor, Tensor]]:
-    """Of scores that are far apart, and of the same side by side."""
+    """Return the results of scores that are far apart, and of the same side by side."""
     near = random_scores(*shape, dtype=torch.float16)
     labels = near.argmin(min(1, len(shape) - 1))
     return [

@@ -1,4 +1,4 @@
-"""What the caller hands over stays as it is, and what he is handed stays his."""
+"""The caller's tensors stay as they are, and the tensors that he is given stay his."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def _first_calls() -> tuple[list[list[Any]], list[Any]]:
 
 
 def test_first_calls() -> None:
-    """In a new process, in which nothing has been cached yet."""
+    """Threads make the first calls of a new process, in which nothing has been cached yet."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         found, expected = pool.submit(_first_calls).result()
@@ -180,7 +180,7 @@ def step_on_meta(loss: Loss, n: int, dtype: torch.dtype, reduction: str) -> None
 
 
 def launched(kernels: dict[str, Kernel]) -> Counter[tuple[str, ...]]:
-    """How often each kernel was launched with what, since this was asked last."""
+    """Count how often each kernel was launched with what, since this was asked last."""
 
     def described(x: Any) -> str:
         return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
@@ -194,7 +194,7 @@ def launched(kernels: dict[str, Kernel]) -> Counter[tuple[str, ...]]:
 
 
 def test_launches(like_a_gpu: dict[str, Kernel]) -> None:
-    """What is kept of what Triton has compiled does not get mixed up, first calls included."""
+    """Threads do not mix up the kernels that are kept compiled, first calls included."""
     jobs: list[Job] = [
         lambda loss=loss, n=n, dtype=dtype, reduction=reduction: step_on_meta(
             loss, n, dtype, reduction

@@ -136,7 +136,7 @@ def test_per_sample_gradients(loss: Loss, dtype: torch.dtype) -> None:
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_vmap(loss: Loss, reduction: str) -> None:
-    """Of everything that can differ between batches, in any dimension."""
+    """Batches may differ in every argument, in any dimension."""
     scores, labels = random_scores(N, C, 3), random_labels(3, N, n=C)
     weights = torch.rand(C, 3)
     options = {} if loss.name == "lq_loss" else {"margin": torch.linspace(0, 1, C)}
@@ -241,7 +241,7 @@ def test_where_nothing_comes_back_nothing_is_handed_on(loss: Loss, reduction: st
 @each(TWICE)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_forward_mode(loss: Loss, reduction: str) -> None:
-    """By finite differences, and so of the gradient."""
+    """Finite differences agree with the derivatives of the loss and of its gradient."""
 
     def of_scores(scores: Tensor) -> Tensor:
         return loss(scores, LABELS, reduction=reduction, **OPTIONS)

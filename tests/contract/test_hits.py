@@ -36,7 +36,7 @@ LOSSES = [loss for k in (1, 3, 10) for loss in of_k(k)]
 
 
 def truth(scores: Tensor, labels: Tensor, k: int) -> list[bool]:
-    """Of classes in descending order of their scores, equal ones in ascending order of the classes."""
+    """Return the hits of classes in descending order of their scores, equal ones in ascending order of the classes."""
     order = scores.double().sort(dim=1, descending=True, stable=True).indices[:, :k]
     return (order == labels.unsqueeze(1)).any(1).tolist()
 

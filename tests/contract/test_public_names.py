@@ -1,4 +1,4 @@
-"""What the package shows of itself: names, and what `help` says of them."""
+"""The package shows its public names and no others, and `help` explains each."""
 
 from __future__ import annotations
 

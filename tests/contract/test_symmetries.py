@@ -1,4 +1,4 @@
-"""What the losses do not depend on: offsets, the order of the classes, the other rows."""
+"""The losses do not depend on offsets, the order of the classes, or the other rows."""
 
 from __future__ import annotations
 

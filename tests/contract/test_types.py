@@ -1,4 +1,4 @@
-"""What mypy says of a user's script."""
+"""Mypy finds the right types, and the wrong calls, in a user's script."""
 
 from __future__ import annotations
 

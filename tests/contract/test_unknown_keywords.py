@@ -19,7 +19,7 @@ NO_NUMBER_OF_CLASSES = "the scores say how many classes there are"
 
 
 def refused(call: Callable[..., Any], word: str) -> str:
-    """What is said of the word, by a function, a class or a module."""
+    """Return the message about the word, by a function, a class or a module."""
     with pytest.raises(TypeError) as caught:
         call(**{word: 1})
     name, advice = str(caught.value).split(f"() got an unexpected keyword argument '{word}': ")

@@ -1,4 +1,4 @@
-"""What a user's type checker makes of the losses: test_types.py has mypy read this, and nothing runs it.
+"""A user's type checker understands the losses: test_types.py has mypy read this, and nothing runs it.
 
 Each `type: ignore` is an error that has to be found.
 """

@@ -25,7 +25,7 @@ _DOUBLE = 2.0**-52
 
 @dataclass
 class Row:
-    """What one label and its scores come to before weights and the normalizer."""
+    """One label and its scores come to this before weights and the normalizer."""
 
     loss: float
     gradient: list[float]
@@ -76,7 +76,7 @@ class Answer:
         self.scale = self._scale()
 
     def _margins(self) -> Tensor:
-        """Of each row, in float64."""
+        """Return the answer for each row, in float64."""
         margin = self.options.get("margin", 0.0)
         if not isinstance(margin, Tensor) or margin.dim() == 0:
             return torch.full((len(self.labels),), float(margin), dtype=torch.float64)
@@ -131,7 +131,7 @@ class Answer:
         return gradient_bound(k, n_classes) if self.dtype == torch.float32 else 1e-11
 
     def _difference_error(self, scores: list[float], label: int, margin: float) -> float:
-        """Of margin + (s_[k] - s_y) / k in float64; nothing of a masked class is rounded."""
+        """Bound the rounding of margin + (s_[k] - s_y) / k in float64; nothing of a masked class is rounded."""
         k = self.options["k"]
         difference = sorted(scores[:label] + scores[label + 1 :])[-k] - scores[label]
         return 2 * _DOUBLE * (margin + abs(difference) / k) if math.isfinite(difference) else 0.0

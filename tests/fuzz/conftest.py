@@ -1,4 +1,4 @@
-"""What the fuzz tests share.  Triton's interpreter is asked for only to have the kernels tested."""
+"""The fuzz tests share these fixtures.  Triton's interpreter is asked for only to have the kernels tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many cases: the same few in CI, twenty times as many new ones with --hypothesis-profile=nightly."""
+"""CI tries the same few cases every time, --hypothesis-profile=nightly twenty times as many new ones."""
 
 from __future__ import annotations
 

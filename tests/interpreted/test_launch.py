@@ -1,4 +1,4 @@
-"""What surrounds the kernel of a loss, in Triton's interpreter: layouts, the normalizer, the way past the operators."""
+"""Layouts, the normalizer and the way past the operators, around the kernel of a loss, work in Triton's interpreter."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def assert_same(
 
 
 def _rounding_of_taylor(loss: Loss, dtype: torch.dtype) -> float:
-    """What the recursion upwards makes of rounding, (e u_k)^k, where it ends, e u_k = eps^(-1 / (k + p)).
+    """Return what the recursion upwards multiplies rounding by, (e u_k)^k, where it ends, e u_k = eps^(-1 / (k + p)).
 
     In float64 that is next to nothing, so that the formula is checked there.
     """

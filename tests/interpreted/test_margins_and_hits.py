@@ -30,7 +30,7 @@ LOSSES = [
 
 
 def rows(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """With ties, masked classes, an ignored label, and NaN beside a label on top."""
+    """Return rows with ties, masked classes, an ignored label, and NaN beside a label on top."""
     generator = torch.Generator().manual_seed(0)
     scores = (2 * torch.randn(N, C, generator=generator)).to(dtype)
     labels = torch.randint(C, (N,), generator=generator)

@@ -1,4 +1,4 @@
-"""What is run, chosen and shown."""
+"""The label-noise example runs what it says, chooses by validation, and shows the results."""
 
 import re
 from itertools import product

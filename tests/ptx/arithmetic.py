@@ -112,7 +112,7 @@ def _packed(narrow: Callable[[Array], Array], high: Array, low: Array) -> Array:
 
 
 def _shifted(compute: Compute, x: Array, by: Array) -> Array:
-    """By all bits, at most: nothing is left of an unsigned number, and of a signed one the sign."""
+    """Shift by all bits, at most, which leaves nothing of an unsigned number, and the sign of a signed one."""
     last = 8 * x.dtype.itemsize - 1
     result = compute(x, np.minimum(by, last).astype(x.dtype))
     return result if x.dtype.kind == "i" else np.where(by > last, 0, result)

@@ -91,7 +91,7 @@ def permuted(a: int, b: int, selector: int) -> int:
 
 
 def references() -> dict[str, Callable[..., object]]:
-    """By the instruction, in Python's numbers: the result, before it is one of its type."""
+    """Return by instruction what it computes, in Python's numbers, before that is made one of its type."""
     found: dict[str, Callable[..., object]] = {}
     for t in ("f32", "f64", "s16", "u16", "s32", "u32", "s64", "u64"):
         low = "" if t[0] == "f" else ".lo"

@@ -1,9 +1,9 @@
-"""Break the kernels and the eager backend by one small edit at a time, and see whether a test notices.
+"""Break the package by one small edit at a time, and see whether a test notices.
 
 python -m tests.mutation --number 60 --seed 0
 
-The edits are a random sample of all that edits.py knows.  Each is made in a copy of the package and tried by the tests
-in Triton's interpreter, or by those of the losses and the contract, until the first fails.
+The edits are a random sample of all that edits.py knows in what computes a loss.  Each is made in a copy of the package
+and tried by the tests of its part until the first fails.
 """
 
 from __future__ import annotations
@@ -19,25 +19,54 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from tests.mutation.edits import Edit, edits
 
 _PAGE = Path("reports/mutants.md")
 _NEEDED = ("triton_topk", "tests", "bench", "docs", "pyproject.toml")
 _LIMIT = 1200  # seconds: an edit may have made a loop endless
-_KERNELS, _EAGER = Path("triton_topk/kernels"), Path("triton_topk/eager")
-_NOT_COMPUTED = ("config.py", "launch.py")  # what it costs is edited there, not what comes of it
+_NOT_COMPUTED = ("compile.py", "config.py", "launch.py")  # edits there change what a loss costs
 _INTERPRETED = "tests/interpreted"
-_TESTS = {  # those that take a second each, then the others
-    _KERNELS: (
-        [f"{_INTERPRETED}/test_{name}.py" for name in ("losses", "launch", "margins_and_hits")],
-        [f"{_INTERPRETED}/test_{name}.py" for name in ("kernels", "parts", "derivatives")],
+
+
+class Part(NamedTuple):
+    """A part of the package has tests, the quicker ones first."""
+
+    files: tuple[str, ...]
+    tests: tuple[list[str], ...]
+
+    @property
+    def edited(self) -> list[Path]:
+        found = [file for files in self.files for file in sorted(Path("triton_topk").glob(files))]
+        return [file for file in found if file.name not in _NOT_COMPUTED]
+
+
+_LOSSES = [f"tests/test_{name}.py" for name in ("accuracy", "lq", "hard_svm", "mixture")]
+_SHARDS = ["tests/test_summary.py", "tests/shards/test_shard_numbers.py"]
+_PARTS = (
+    Part(
+        ("kernels/*.py",),
+        (
+            [f"{_INTERPRETED}/test_{x}.py" for x in ("losses", "launch", "margins_and_hits")],
+            [f"{_INTERPRETED}/test_{x}.py" for x in ("kernels", "parts", "derivatives", "shards")],
+        ),
     ),
-    _EAGER: (
-        [f"tests/test_{name}.py" for name in ("accuracy", "lq", "hard_svm", "mixture")],
-        ["tests/test_properties.py", "tests/citizen/test_no_sync.py", "tests/contract"],
+    Part(
+        ("eager/*.py",),
+        (
+            _LOSSES,
+            ["tests/test_properties.py", "tests/citizen/test_no_sync.py", "tests/contract"],
+            _SHARDS,
+        ),
     ),
-}
+    Part(("native/*.py",), (_LOSSES, ["tests/native", *_SHARDS])),
+    Part(
+        ("summary.py", "polynomial.py", "shard.py", "exchange.py", "distributed.py"),
+        (_SHARDS, ["tests/shards"]),
+    ),
+    Part(("layer.py", "linear.py"), (["tests/linear"],)),
+)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -50,8 +79,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", action="store_true", help=f"write {_PAGE}, too")
     arguments = parser.parse_args(given)
     sample = sampled(arguments.number, arguments.seed)
-    for folder in _TESTS:
-        if failed := first_failure(folder, None):
+    for part in _PARTS:
+        if failed := first_failure(part.tests, None):
             parser.error(f"without any edit {failed} fails")
     outcomes = []
     with ThreadPoolExecutor(arguments.processes) as pool:
@@ -63,21 +92,18 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def sampled(number: int, seed: int) -> list[Edit]:
-    files = [
-        file
-        for folder in _TESTS
-        for file in sorted(folder.glob("*.py"))
-        if file.name not in _NOT_COMPUTED
-    ]
-    return random.Random(seed).sample([edit for file in files for edit in edits(file)], number)
+    return random.Random(seed).sample(
+        [edit for part in _PARTS for file in part.edited for edit in edits(file)], number
+    )
 
 
 def _tried(edit: Edit) -> str | None:
-    return first_failure(edit.file.parent, edit)
+    (part,) = [part for part in _PARTS if edit.file in part.edited]
+    return first_failure(part.tests, edit)
 
 
-def first_failure(folder: Path, edit: Edit | None) -> str | None:
-    """The first test of a folder that fails on a copy of the package with this edit."""
+def first_failure(tests: Sequence[Sequence[str]], edit: Edit | None) -> str | None:
+    """Return the first test that fails on a copy of the package with this edit."""
     with TemporaryDirectory() as name:
         root = Path(name)
         for needed in _NEEDED:
@@ -85,7 +111,7 @@ def first_failure(folder: Path, edit: Edit | None) -> str | None:
             copy(needed, root / needed)
         if edit is not None:
             edit.apply(root)
-        return next(filter(None, (_run(root, tests) for tests in _TESTS[folder])), None)
+        return next(filter(None, (_run(root, some) for some in tests)), None)
 
 
 def _run(root: Path, tests: Sequence[str]) -> str | None:
@@ -117,7 +143,7 @@ def page(outcomes: Sequence[tuple[Edit, str | None]], seed: int) -> str:
         [
             "# Mutants",
             "",
-            "`python -m tests.mutation --page` breaks the kernels and the eager backend by one small edit at a time.",
+            "`python -m tests.mutation --page` breaks the package by one small edit at a time.",
             "",
             f"Of {len(outcomes)} random edits (seed {seed}) tests notice {caught}, {caught / len(outcomes):.0%}.",
             "",

@@ -28,11 +28,13 @@ collect_ignore = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["interpre
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the exhaustive tests too")
+    parser.addoption("--rest", action="store_true", help="run those that --all adds, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     named = any("::" in argument for argument in config.args) or config.getoption("lf", False)
-    if config.getoption("all") or named:
+    rest = config.getoption("rest")
+    if named or (config.getoption("all") and not rest):
         return
     seen: Counter[Any] = Counter()  # cases of each function with a backend
     chosen, left_out = [], []
@@ -41,6 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         function = item.nodeid.partition("[")[0], parameters.get("chosen_backend")
         (chosen if _runs_always(item, seen[function]) else left_out).append(item)
         seen[function] += 1
+    if rest:
+        chosen, left_out = left_out, chosen
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
 

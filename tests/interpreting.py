@@ -11,12 +11,18 @@ import pytest
 
 _ROOT = Path(__file__).parents[1]
 
+default_and_rest = pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="default"),
+        pytest.param(("--rest",), id="rest", marks=pytest.mark.exhaustive),
+    ],
+)
+
 
 def pass_in_the_interpreter(config: pytest.Config, *arguments: str) -> bool:
-    """Whether pytest with these arguments passes there, in processes of its own, as this one with --all and -n0."""
-    options = ["--all"] * config.getoption("all") + ["-n0"] * (
-        config.getoption("numprocesses") == 0
-    )
+    """Return whether pytest with these arguments passes there, in processes of its own, or in one if this is in one."""
+    options = ["-n0"] * (config.getoption("numprocesses") == 0)
     # pytest reads the number of tests that ran off the output, so let it through
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, *arguments],

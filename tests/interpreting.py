@@ -22,7 +22,8 @@ default_and_rest = pytest.mark.parametrize(
 
 def pass_in_the_interpreter(config: pytest.Config, *arguments: str) -> bool:
     """Return whether pytest with these arguments passes there, in processes of its own, or in one if this is in one."""
-    options = ["-n0"] * (config.getoption("numprocesses") == 0)
+    # of what is slow there, much is in one file
+    options = ["-n0"] if config.getoption("numprocesses") == 0 else ["--dist=worksteal"]
     # pytest reads the number of tests that ran off the output, so let it through
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, *arguments],

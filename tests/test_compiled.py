@@ -47,7 +47,7 @@ ALWAYS_COMPILED = {
     "sm_90-hard_svm-n1000-k5-float32",
     "sm_90-lq_loss-n1000-bfloat16",
     "sm_90-smooth_svm_lq-n1000-k5-bfloat16",
-    "gfx942-smooth_svm-n1000-k5-float32",
+    "gfx942-hard_svm-n1000-k5-float32",
 }
 
 

@@ -238,6 +238,7 @@ def test_where_nothing_comes_back_nothing_is_handed_on(loss: Loss, reduction: st
 # Forward mode
 
 
+@pytest.mark.exhaustive(one_in=3)
 @each(TWICE)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_forward_mode(loss: Loss, reduction: str) -> None:

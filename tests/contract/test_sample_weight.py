@@ -261,6 +261,7 @@ def test_vmap(loss: Loss, reduction: str) -> None:
             torch.testing.assert_close(found[i], expected)
 
 
+@pytest.mark.exhaustive(one_in=3)
 @pytest.mark.usefixtures("compiler")
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)

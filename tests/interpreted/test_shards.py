@@ -127,9 +127,14 @@ def test_each_shard_of_difficult_rows(loss: Loss) -> None:
     assert_accurate(found, truth(batch, loss), loss, scores.dtype)
 
 
-@pytest.mark.exhaustive(one_in=20)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.exhaustive(one_in=11)
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        *((layout, torch.float32) for layout in LAYOUTS),
+        *((x, t) for x in ("halves", "many parts") for t in (torch.bfloat16, torch.float64)),
+    ],
+)
 @every_loss
 def test_every_layout(loss: Loss, layout: str, dtype: torch.dtype) -> None:
     scores, labels = rows(loss, dtype)
@@ -239,7 +244,7 @@ def test_a_row_alone_has_the_same_bits(loss: Loss, layout: str) -> None:
             assert torch.equal(x, whole[name][i : i + 1]), name
 
 
-@pytest.mark.exhaustive(one_in=2)
+@pytest.mark.exhaustive(one_in=4)
 @every_loss
 @pytest.mark.parametrize("layout", ["resident", "parts"])
 def test_losses_alone_take_no_scores(loss: Loss, layout: str) -> None:

@@ -1,6 +1,6 @@
 """Break the package by one small edit at a time, and see whether a test notices.
 
-python -m tests.mutation --number 60 --seed 0
+python -m tests.mutation --number 8 --seed 0
 
 The edits are a random sample of all that edits.py knows in what computes a loss.  Each is made in a copy of the package
 and tried by the tests of its part until the first fails.
@@ -73,17 +73,17 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--number", type=int, default=60, help="of edits (%(default)s)")
+    parser.add_argument("--number", type=int, default=8, help="of edits of each part (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", action="store_true", help=f"write {_PAGE}, too")
     arguments = parser.parse_args(given)
     sample = sampled(arguments.number, arguments.seed)
-    for part in _PARTS:
-        if failed := first_failure(part.tests, None):
-            parser.error(f"without any edit {failed} fails")
     outcomes = []
     with ThreadPoolExecutor(arguments.processes) as pool:
+        for failed in pool.map(lambda part: first_failure(part.tests, None), _PARTS):
+            if failed is not None:
+                parser.error(f"without any edit {failed} fails")
         for edit, failed in zip(sample, pool.map(_tried, sample), strict=True):
             outcomes.append((edit, failed))
             print(_row(edit, failed), flush=True)  # noqa: T201
@@ -92,9 +92,10 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def sampled(number: int, seed: int) -> list[Edit]:
-    return random.Random(seed).sample(
-        [edit for part in _PARTS for file in part.edited for edit in edits(file)], number
-    )
+    """Return as many edits of each part."""
+    generator = random.Random(seed)
+    of_parts = ([edit for file in part.edited for edit in edits(file)] for part in _PARTS)
+    return [edit for of_part in of_parts for edit in generator.sample(of_part, number)]
 
 
 def _tried(edit: Edit) -> str | None:

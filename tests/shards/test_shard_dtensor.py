@@ -160,52 +160,34 @@ def test_labels(
     assert_as_plain(ranks_of(world), loss, scores, Placed(LABELS, labels), reduction=reduction)
 
 
+OF_CLASSES, OF_SAMPLES = torch.linspace(0, 2, C), torch.linspace(0, 2, N)[:, None]
+
+
 @pytest.mark.parametrize(
-    "weight",
+    ("name", "value"),
     [
-        SAMPLE_WEIGHT,
-        (WEIGHT, SAMPLE_WEIGHT),
-        Placed(WEIGHT, (Shard(0),)),
-        Placed(SAMPLE_WEIGHT, (Shard(0),)),
-        (Placed(WEIGHT, (Replicate(),)), Placed(SAMPLE_WEIGHT, (Replicate(),))),
+        ("weight", SAMPLE_WEIGHT),
+        ("weight", (WEIGHT, SAMPLE_WEIGHT)),
+        ("weight", Placed(WEIGHT, (Shard(0),))),
+        ("weight", Placed(SAMPLE_WEIGHT, (Shard(0),))),
+        ("weight", (Placed(WEIGHT, (Replicate(),)), Placed(SAMPLE_WEIGHT, (Replicate(),)))),
+        ("margin", OF_CLASSES),
+        ("margin", OF_SAMPLES),
+        ("margin", torch.tensor(0.5)),
+        ("margin", Placed(OF_CLASSES, (Shard(0),))),
+        ("margin", Placed(OF_SAMPLES, (Shard(0),))),
+        ("normalizer", 7),
+        ("normalizer", torch.tensor(7.0)),
+        ("normalizer", Placed(torch.tensor(7.0), (Replicate(),))),
     ],
-    ids=["sample", "both", "class of a DTensor", "sample of a DTensor", "both of a DTensor"],
 )
 @every_layout
 @pytest.mark.exhaustive(one_in=2)
-def test_weights(weight: Any, world: int, placements: Placements, ranks_of: RanksOf) -> None:
-    loss, scores = Loss("smooth_svm", k=5), Placed(SCORES, placements)
-    assert_as_plain(ranks_of(world), loss, scores, LABELS, weight=weight)
-
-
-@pytest.mark.parametrize(
-    "margin",
-    [
-        torch.linspace(0, 2, C),
-        torch.linspace(0, 2, N)[:, None],
-        torch.tensor(0.5),
-        Placed(torch.linspace(0, 2, C), (Shard(0),)),
-        Placed(torch.linspace(0, 2, N)[:, None], (Shard(0),)),
-    ],
-    ids=["class", "sample", "number", "class of a DTensor", "sample of a DTensor"],
-)
-@every_layout
-@pytest.mark.exhaustive(one_in=2)
-def test_margins(margin: Any, world: int, placements: Placements, ranks_of: RanksOf) -> None:
-    loss, scores = Loss("smooth_svm", k=5), Placed(SCORES, placements)
-    assert_as_plain(ranks_of(world), loss, scores, LABELS, margin=margin)
-
-
-@pytest.mark.parametrize(
-    "normalizer", [7, torch.tensor(7.0), Placed(torch.tensor(7.0), (Replicate(),))], ids=str
-)
-@every_layout
-@pytest.mark.exhaustive(one_in=2)
-def test_normalizers(
-    normalizer: Any, world: int, placements: Placements, ranks_of: RanksOf
+def test_options(
+    name: str, value: Any, world: int, placements: Placements, ranks_of: RanksOf
 ) -> None:
     loss, scores = Loss("smooth_svm", k=5), Placed(SCORES, placements)
-    assert_as_plain(ranks_of(world), loss, scores, LABELS, normalizer=normalizer)
+    assert_as_plain(ranks_of(world), loss, scores, LABELS, **{name: value})
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -65,7 +65,7 @@ _PARTS = (
         ("summary.py", "polynomial.py", "shard.py", "exchange.py", "distributed.py"),
         (_SHARDS, ["tests/shards"]),
     ),
-    Part(("layer.py", "linear.py"), (["tests/linear"],)),
+    Part(("layer.py", "linear.py"), (["tests/linear", "tests/shards/test_shard_linear.py"],)),
 )
 
 

@@ -17,8 +17,8 @@ CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 LINTERS = "-m ruff check; -m ruff format --check; -m mypy"
 TASKS = {  # what it does, the dependency group that it needs, what Python runs
     "example": ("compares losses on digits, 2 minutes", "examples", "examples/noisy_digits.py"),
-    "test": ("runs the tests, 9 minutes", "test", "-m pytest"),
-    "check": ("lints and runs every test, 20 minutes", "test", f"{LINTERS}; -m pytest --all"),
+    "test": ("runs the tests, 10 minutes", "test", "-m pytest"),
+    "check": ("lints and runs every test, 25 minutes", "test", f"{LINTERS}; -m pytest --all"),
 }
 
 

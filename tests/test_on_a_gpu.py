@@ -147,6 +147,9 @@ def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
     for file in (SCRIPT, ROOT / "README.md"):
         (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
         assert sum(limits) == 60 * int(minutes)
+    bash(SCRIPT, "--dry-run", tmp_path / "dry", "smoke", first=tmp_path)
+    of_dry_run, limit = (int((tmp_path / x / "smoke.txt").read_text()) for x in ("dry", "out"))
+    assert of_dry_run == 10 * limit
 
 
 def test_an_unknown_step_is_an_error(tmp_path):

@@ -27,7 +27,7 @@ from triton_topk import linear_lq_loss, linear_smooth_svm, smooth_svm
 from triton_topk.layer import Layer
 
 SHAPES = ("4096,512,32768", "1024,768,262144")  # N, D, C
-_FEW = 16  # rows, of a first step on a CPU, where the kernels of one shape are those of all
+_FEW = 16  # rows, of a first step on a CPU, where no shape has kernels of its own
 _PROCESS = Path("/proc/self")
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

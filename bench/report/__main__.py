@@ -48,7 +48,7 @@ def main(given: Sequence[str] | None = None) -> None:
     file = "a run's JSON or CSV (%(default)s, which the first command writes)"
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", default=default, help=file)
     parser.add_argument("--out", type=Path, help="default: build/reports, with --readme reports")
-    readme = "bring README.md's tables and figures up to date with the runs in OUT"
+    readme = "bring README.md's tables and figure up to date with the runs in OUT"
     parser.add_argument("--readme", action="store_true", help=readme)
     arguments = parser.parse_args(given)
     if not arguments.file.is_file():

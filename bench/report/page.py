@@ -20,10 +20,8 @@ _FIGURES = {
     "copy": "Share of the copy bandwidth against the number of classes n",
     "ratios": "Time of others over time of ours against the number of classes n",
 }
-_CAPTIONS = {
-    "n": "Time per score against the number of classes; a level line is linear in n.",
-    "k": "Time per score against k; the dotted line is proportional to k.",
-}
+# The README's table has these: ours beside PyTorch's loss and the paper's code.
+_IN_README = (*tables.BASES, "F.cross_entropy", "authors' topk")
 
 
 def page(run: Run) -> str:
@@ -67,23 +65,33 @@ def busy(run: Run) -> str:
     if others is not None:
         known.append(f"other processes took {percent(others)} of all CPU time during it")
     said = " and ".join(known) or "how busy the machine was is not known"
+    return f"{said[0].upper()}{said[1:]}; {_unsteady(run)}"
+
+
+def _unsteady(run: Run) -> str:
     steady = run.measured.steady
-    return f"{said[0].upper()}{said[1:]}; {(~steady).sum()} of {len(steady)} measurements stayed unsteady and have a ?."
+    return f"{(~steady).sum()} of {len(steady)} measurements stayed unsteady and have a ?."
 
 
 def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
-    """Each device has its headline table; figures are of a GPU, or else of a CPU. Reports are in `folder`."""
+    """Each device has a short table; the figure is of a GPU if there is one. Reports are in `folder`."""
     runs = sorted(runs, key=lambda run: (run.about["kind"] == "cpu", run.about["name"]))
-    headlines, figures = [], []
+    headlines = []
     for run in runs:
-        of = "{name}, {date}, commit {commit}".format(**run.about)
-        headlines.append(f"{of}. {busy(run)} [All of it]({folder}{run.stem}.md).")
-        headlines.append(tables.headline(run))
-    images = _images(runs[0], folder)
-    for figure, caption in _CAPTIONS.items():
-        if figure in images:
-            figures += [next(iter(images[figure].values())), caption]
+        of = "{name} ({kind}, {threads} threads), {date}, commit {commit}".format(**run.about)
+        headlines.append(f"{of}; {_unsteady(run)}\n{_report(run, folder)} has all of them.")
+        headlines.append(tables.headline(run, _IN_README))
+    figures = [*_images(runs[0], folder)["n"].values()][:1]
+    if figures:
+        figures.append(
+            "Lower is faster. On a level line a score takes the same time at every n. Whole lines are losses of this\n"
+            f"package. {_report(runs[0], folder)} explains the names."
+        )
     return {"headline": "\n\n".join(filter(None, headlines)), "figures": "\n\n".join(figures)}
+
+
+def _report(run: Run, folder: str) -> str:
+    return f"[The report]({folder}{run.stem}.md)"
 
 
 def refreshed(readme: str, blocks: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Tables have a row for an implementation, and a column for a value of what varies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,12 +121,13 @@ def faster(measured: pd.DataFrame) -> str:
     )
 
 
-def headline(run: Run) -> str:
-    """Along n, for the main dtype and work, times of others over ours stand under each of ours."""
+def headline(run: Run, names: Collection[str] = tuple(IMPLEMENTATIONS)) -> str:
+    """Along n, for the main dtype and work, ratios of these others to ours stand under each of ours."""
     axis = next((axis for axis in axes(run.measured) if axis.variable == "n"), None)
     if axis is None:
         return ""
     kind, rows = next(iter(axis.rows.groupby(_KIND, observed=True)))
+    rows = rows[rows.implementation.isin(names)]
     lines, pairs = [], ratios(rows)
     for base in (base for base in BASES if base in set(rows.implementation)):
         found, beside = rows[rows.implementation == base], pairs[pairs.implementation == base]
@@ -134,11 +135,11 @@ def headline(run: Run) -> str:
         if run.has_bandwidth:
             lines.append({"n": "share of copy bandwidth", **_along_n(found, share)})
         for name, same in beside.groupby("other", observed=True):
-            lines.append({"n": name, **_along_n(same, ratio)})
+            lines.append({"n": f"{name} / {base}", **_along_n(same, ratio)})
     body = compact(pd.DataFrame(lines, columns=["n", *sorted(rows.n.unique().tolist())]).fillna(""))
     return (
-        f"{', '.join(kind)}, {axis.fixed}. Below each of our losses, the time of others over its own: "
-        f"under 1, the other is faster.\n\n{body}"
+        f"{', '.join(kind)}, {axis.fixed}.\n"
+        f"A row with two names is the ratio of their times: under 1, the first is faster.\n\n{body}"
     )
 
 

@@ -136,7 +136,7 @@ def test_a_step_that_fails_is_said_by_the_exit_code(tmp_path):
     assert re.findall(r"== (.*), \d+ s", found.stdout) == ["device: exit 1", "smoke: exit 1"]
 
 
-def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
+def test_the_limits_are_as_long_as_the_script_and_the_docs_say(tmp_path):
     """A command that says its limit stands for the one that sets it."""
     timeout = tmp_path / "timeout"
     timeout.write_text('#!/bin/sh\necho "$3"\n')
@@ -144,7 +144,7 @@ def test_the_limits_are_as_long_as_the_script_and_the_readme_say(tmp_path):
     assert bash(SCRIPT, tmp_path / "out", first=tmp_path).returncode == 0
     limits = [int(file.read_text()) for file in (tmp_path / "out").iterdir()]
     assert len(limits) == 10
-    for file in (SCRIPT, ROOT / "README.md"):
+    for file in (SCRIPT, ROOT / "docs/benchmarks.md"):
         (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
         assert sum(limits) == 60 * int(minutes)
     bash(SCRIPT, "--dry-run", tmp_path / "dry", "smoke", first=tmp_path)

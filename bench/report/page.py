@@ -79,15 +79,15 @@ def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
     headlines = []
     for run in runs:
         of = "{name} ({kind}, {threads} threads), {date}, commit {commit}".format(**run.about)
-        headlines.append(f"{of}; {_unsteady(run)}\n{_report(run, folder)} has all of them.")
-        headlines.append(tables.headline(run, _IN_README))
+        about = f"{of}; {_unsteady(run)}\n{_report(run, folder)} has all of them."
+        headlines.append(f"{about}\n{tables.headline(run, _IN_README)}".rstrip())
     figures = [*_images(runs[0], folder)["n"].values()][:1]
     if figures:
         figures.append(
-            "Lower is faster. On a level line a score takes the same time at every n. Whole lines are losses of this\n"
+            "Lower is faster. On a level line a score takes the same time at every n. Solid lines are losses of this\n"
             f"package. {_report(runs[0], folder)} explains the names."
         )
-    return {"headline": "\n\n".join(filter(None, headlines)), "figures": "\n\n".join(figures)}
+    return {"headline": "\n\n".join(headlines), "figures": "\n\n".join(figures)}
 
 
 def _report(run: Run, folder: str) -> str:

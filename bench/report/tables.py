@@ -138,7 +138,7 @@ def headline(run: Run, names: Collection[str] = tuple(IMPLEMENTATIONS)) -> str:
             lines.append({"n": f"{name} / {base}", **_along_n(same, ratio)})
     body = compact(pd.DataFrame(lines, columns=["n", *sorted(rows.n.unique().tolist())]).fillna(""))
     return (
-        f"{', '.join(kind)}, {axis.fixed}.\n"
+        f"Times are of {', '.join(kind)}, {axis.fixed}.\n"
         f"A row with two names is the ratio of their times: under 1, the first is faster.\n\n{body}"
     )
 

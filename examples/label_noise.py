@@ -8,48 +8,25 @@ build/reports/label-noise.md. Finished runs are kept: start a killed command aga
 """
 
 import argparse
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-import torch
 from label_noise import document, images, presets, runs, side_by_side, small_tasks
 from label_noise.cache import Cache
 from label_noise.selection import collect
 from rich.progress import Progress
+from studies.processes import in_processes
 
 TASKS = small_tasks.TASKS | images.TASKS
 DEFAULT = list(small_tasks.TASKS)
 
 
-def end_with_parent() -> None:
-    """So that a killed command leaves no process behind."""
-    parent_process().join()
-    os._exit(1)
-
-
-def start_worker() -> None:
-    # The matrices are too small to share among threads: one process per core instead.
-    torch.set_num_threads(1)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
 def train_small(missing: Sequence[runs.Run], cache: Cache, workers: int) -> None:
-    with (
-        Progress() as progress,
-        ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool,
-    ):
+    with Progress() as progress:
         bar = progress.add_task("digits", total=len(missing))
-        futures = {pool.submit(side_by_side.train, run): run for run in missing}
-        try:
-            for future in as_completed(futures):
-                cache[futures[future]] = future.result()
-                progress.advance(bar)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for run, accuracies in in_processes(side_by_side.train, missing, workers):
+            cache[run] = accuracies
+            progress.advance(bar)
 
 
 def train_images(missing: Sequence[runs.Run], cache: Cache) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from studies.document import Document
 from torch import Tensor
 
 from label_noise import figures, report
@@ -14,8 +14,6 @@ from label_noise.runs import limited, noisy
 from label_noise.selection import REGIMES, TOPS, Result
 from label_noise.small_tasks import TRAIN_IMAGES, VALIDATION_IMAGES
 from label_noise.small_tasks import Task as SmallTask
-
-MARKER = "<!-- Written by examples/label_noise.py from here on; what stands above is kept. -->"
 
 
 def describe(recipes: Sequence[Recipe]) -> str:
@@ -44,29 +42,6 @@ def sizes(task: SmallTask | ImageTask) -> str:
         f"{train} training, {validation} validation and {test} test samples, made of "
         f"{TRAIN_IMAGES}, {VALIDATION_IMAGES} and the other images. "
     )
-
-
-class Document:
-    """Collects text and saves figures; `write` puts all of it into `name`.md in `out`."""
-
-    def __init__(self, out: Path, name: str) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self._out, self._name = out, name
-        self._parts: list[str] = []
-
-    def add(self, *parts: str) -> None:
-        self._parts += parts
-
-    def draw(self, figure: Figure, suffix: str, description: str) -> None:
-        file = f"{self._name}-{suffix}.png"
-        figure.savefig(self._out / file, dpi=200)
-        self.add(f"![{description}]({file})")
-
-    def write(self) -> None:
-        path = self._out / f"{self._name}.md"
-        kept = path.read_text().partition(MARKER)[0] if path.exists() else "# Label noise\n\n"
-        text = "\n\n".join(part.strip("\n") for part in [MARKER, *self._parts])
-        path.write_text(f"{kept}{text}\n")
 
 
 def add_noise(
@@ -122,7 +97,7 @@ def write(
     name: str,
 ) -> None:
     """Write the report and its figures into the directory `out`."""
-    document = Document(out, name)
+    document = Document(out, name, "Label noise", "examples/label_noise.py")
     document.add(
         "## What was run",
         f"{seeds} seeds: each has its own split, noise and initial weights, the same for every loss. "

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.isotonic import isotonic_regression
+from studies.figures import name_lines
 from torch import Tensor
 
 from label_noise.losses import LOSSES
@@ -35,15 +34,6 @@ STYLES = dict(
 HIGHEST = 101  # percent; of a bar above it there is nothing to see
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights in the same order, moved as little (least squares) as keeps them `gap` apart."""
-    order = np.argsort(heights, stable=True)
-    steps = gap * np.arange(len(heights))
-    placed = np.empty(len(heights))
-    placed[order] = isotonic_regression(np.take(heights, order) - steps) + steps
-    return placed.tolist()
-
-
 def plot(
     ax: Axes, percent: Sequence[float], lines: Mapping[str, Tensor], *, labelled: bool
 ) -> None:
@@ -67,17 +57,8 @@ def plot(
     # auto=None: the other panels of the row share these limits and may yet widen them.
     ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST), auto=None)
     if labelled:
-        ends = [float(accuracies[-1].mean()) for accuracies in lines.values()]
-        gap = 0.075 * np.diff(ax.get_ylim()).item()
-        for loss, height in zip(lines, spread(ends, gap), strict=True):
-            ax.annotate(
-                loss,
-                (1.03, height),
-                xycoords=("axes fraction", "data"),
-                color=STYLES[loss][0],
-                va="center",
-                annotation_clip=False,
-            )
+        ends = {loss: float(accuracies[-1].mean()) for loss, accuracies in lines.items()}
+        name_lines(ax, ends, {loss: STYLES[loss][0] for loss in lines})
 
 
 def accuracy_over(results: Mapping[Result, Tensor], images: str) -> str:

@@ -1,20 +1,17 @@
 """Tables of the results in Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
 from itertools import product
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+from studies.document import to_markdown
+from studies.significance import MARKS, SIGNIFICANT
 from torch import Tensor
 
 from label_noise.losses import CROSS_ENTROPY, LOSSES
 from label_noise.runs import NO_NOISE, Condition, compared
-from label_noise.selection import REGIMES, SIGNIFICANT, TOPS, Result, against_cross_entropy
-
-WIDE = 400  # so that no cell is wrapped
-MARKS = {1: " ↑", 0: "", -1: " ↓"}
+from label_noise.selection import REGIMES, TOPS, Result, against_cross_entropy
 
 LEGEND = f"""\
 Test accuracy in percent on clean labels, mean ± standard deviation over the seeds; the highest mean
@@ -26,12 +23,6 @@ Top-1 and top-k columns are chosen separately. **Tuned**: learning rate, weight 
 moment to stop are those of the highest mean accuracy on the noisy validation split. **To the end**:
 the last recipe of the grid, trained to its end, nothing chosen.
 """
-
-
-def to_markdown(table: Table) -> str:
-    text = StringIO()
-    Console(file=text, width=WIDE).print(table)
-    return "\n".join(map(str.rstrip, text.getvalue().strip("\n").splitlines()))
 
 
 def cell(accuracies: Tensor, *, best: bool, comparison: int) -> str:

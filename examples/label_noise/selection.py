@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import ttest_rel
+from studies.significance import sign_of_difference
 from torch import Tensor
 
 from label_noise.cache import Cache
@@ -15,7 +15,6 @@ from label_noise.runs import Condition, Run
 # Which recipes of the grid, and which evaluations during training, there are to choose from.
 REGIMES = {"tuned": np.s_[:, :], "to the end": np.s_[-1:, -1:]}
 TOPS = (0, 1)  # top-1 and top-k: positions in the histories
-SIGNIFICANT = 0.01
 
 
 class Result(NamedTuple):
@@ -53,13 +52,5 @@ def collect(runs: Iterable[Run], cache: Cache) -> dict[Result, Tensor]:
 
 
 def against_cross_entropy(results: dict[Result, Tensor], result: Result) -> int:
-    """1 or -1 where a loss is significantly better or worse than cross-entropy, else 0.
-
-    By a paired t-test over the seeds: both losses have the same splits, noise and initial weights.
-    """
-    ours, theirs = results[result], results[result._replace(loss=CROSS_ENTROPY)]
-    difference = ours - theirs
-    if len(difference) < 2 or difference.std() == 0:
-        return 0
-    significant = ttest_rel(ours, theirs).pvalue < SIGNIFICANT
-    return int(difference.mean().sign()) if significant else 0
+    """1 or -1 where a loss is significantly better or worse than cross-entropy, else 0."""
+    return sign_of_difference(results[result], results[result._replace(loss=CROSS_ENTROPY)])

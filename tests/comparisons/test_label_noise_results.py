@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from label_noise import runs, selection
-from label_noise.figures import against_fraction, against_noise, spread
+from label_noise.figures import against_fraction, against_noise
 from label_noise.losses import CROSS_ENTROPY, LOSSES
 from label_noise.presets import PRESETS, ImageRecipe, SmallRecipe, shortened
 from label_noise.report import noise_table
@@ -56,11 +56,6 @@ def test_figures_say_what_their_bars_are(seeds, said):
         against_fraction(results, {"digits": ["top-1", "top-3"]}, [0.5, 1]),
     ):
         assert figure.get_supylabel().endswith(f"test images (%), {said}")
-
-
-def test_names_of_lines_keep_their_distance():
-    assert spread([3, 1, 1.5, 1.3], 1) == pytest.approx([3.2, 0.2, 2.2, 1.2])
-    assert spread([1, 5, 9], 1) == [1, 5, 9]
 
 
 def test_the_preset_is_the_paper_recipe():

@@ -1,4 +1,4 @@
-"""The parts of the example are a package beside it, which is not installed."""
+"""The parts of the examples are packages beside them, which are not installed."""
 
 import sys
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Shared parts of the examples that compare losses over many trainings."""

@@ -16,7 +16,7 @@ PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/pytho
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 LINTERS = "-m ruff check; -m ruff format --check; -m mypy"
 TASKS = {  # what it does, the dependency group that it needs, what Python runs
-    "example": ("compares losses on digits, 2 minutes", "examples", "examples/noisy_digits.py"),
+    "example": ("compares losses on place names, 3 minutes", "examples", "examples/place_names.py"),
     "test": ("runs the tests, 10 minutes", "test", "-m pytest"),
     "check": ("lints and runs every test, 25 minutes", "test", f"{LINTERS}; -m pytest --all"),
 }

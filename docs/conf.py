@@ -21,8 +21,6 @@ extensions = [
 root_doc = "docs/index"
 include_patterns = ["docs/*.md", "reports/*.md"]
 exclude_patterns = [
-    # a table alone, which the README has
-    "reports/noisy-digits.md",
     # a source tree has much that is not worth searching for pages
     ".*",
     "build",

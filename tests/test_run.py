@@ -65,10 +65,10 @@ EXAMPLE = ["-e", ".[cpu]", *GROUPS["examples"]]
 def test_the_first_run_installs_and_the_next_does_not(script, commands, monkeypatch):
     run(script, monkeypatch, "example", "--seeds", "2")
     assert installed(commands) == [CPU, EXAMPLE]
-    assert commands[-1][1:] == ["examples/noisy_digits.py", "--seeds", "2"]
+    assert commands[-1][1:] == ["examples/place_names.py", "--seeds", "2"]
     commands.clear()
     run(script, monkeypatch, "example")
-    assert [command[1:] for command in commands] == [["examples/noisy_digits.py"]]
+    assert [command[1:] for command in commands] == [["examples/place_names.py"]]
 
 
 def test_other_versions_are_installed(script, commands, monkeypatch):

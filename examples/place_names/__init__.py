@@ -1,0 +1,1 @@
+"""The parts of `examples/place_names.py`."""

@@ -1,0 +1,103 @@
+"""The studies: one by default, and all of them with `--full`."""
+
+from collections.abc import Iterable
+from itertools import product
+
+from place_names.losses import CROSS_ENTROPY, KS, MAIN, MIXES, QS, SCALED, SMOOTH, TAUS
+from place_names.study import LRS, Study, Trial
+from place_names.training import Condition
+
+SMALL = Condition(fraction=0.05, epochs=12)
+QUARTER = Condition(fraction=0.25, epochs=6)
+WHOLE = Condition(fraction=1.0, epochs=4)
+NOISES = (0.0, 0.2, 0.4, 0.6)
+WIDTHS = (8, 16, 256)
+STEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # learning rates, up to far too large ones
+CONTROLLED = (CROSS_ENTROPY, SCALED, SMOOTH)
+
+
+def trials(conditions: Iterable[Condition], losses: Iterable[str]) -> list[Trial]:
+    return [Trial(condition, loss) for condition, loss in product(conditions, losses)]
+
+
+def without_decay(condition: Condition) -> list[Trial]:
+    """Nothing but the learning rate keeps a network from learning the training names by heart."""
+    return [Trial(condition, loss, (LRS[0] / 2, *LRS), (0.0,)) for loss in CONTROLLED]
+
+
+def at_each_rate(condition: Condition, rates: Iterable[float]) -> list[Trial]:
+    """Nothing is chosen: every learning rate is a trial of its own."""
+    return [Trial(condition, loss, (lr,), (0.0,)) for lr, loss in product(rates, CONTROLLED)]
+
+
+def default(task: str) -> Study:
+    condition = SMALL._replace(task=task)
+    return Study(
+        "Losses",
+        "Which loss is best, and how much of its lead is the scale of the scores?",
+        [*trials([condition], MAIN), *without_decay(condition)],
+    )
+
+
+def full() -> list[Study]:
+    noisy = [QUARTER._replace(noise=noise) for noise in NOISES]
+    countries = [condition._replace(task="country") for condition in noisy]
+    grouped = QUARTER._replace(noise=0.4, grouped=True)
+    long = grouped._replace(epochs=15, constant=True)
+    return [
+        Study(
+            "Label noise",
+            "Does a loss help where labels are wrong?",
+            [
+                trial
+                for condition in noisy
+                for trial in [*trials([condition], MAIN), *without_decay(condition)]
+            ],
+        ),
+        Study(
+            "Learning rate",
+            "How well does a loss stand a learning rate that is too large, without weight decay?",
+            at_each_rate(QUARTER, STEEP),
+        ),
+        Study(
+            "tau",
+            "Which temperature? The scaled cross-entropy has the same scale, k tau.",
+            [Trial(QUARTER, CROSS_ENTROPY), *trials([QUARTER], TAUS.values())],
+        ),
+        Study(
+            "Fewer and more names",
+            "Does a loss help where data are few, or many?",
+            [*trials([SMALL, WHOLE], MAIN), *without_decay(SMALL), *without_decay(WHOLE)],
+        ),
+        Study(
+            "Countries",
+            "Fewer classes: what does the missing order of the first k cost?",
+            trials(countries[::2], MAIN),
+        ),
+        Study(
+            "Mixture",
+            "Does a share of another loss order the first k?",
+            trials(countries[:1], [CROSS_ENTROPY, SMOOTH, "mixture", *MIXES]),
+        ),
+        Study(
+            "Training to the end",
+            "The paper's setting, with noise inside groups: what is gained if nothing is tuned?",
+            [*trials([grouped], CONTROLLED), *at_each_rate(long, STEEP[1:5])],
+        ),
+        Study(
+            "Cities",
+            "Does a loss help with many classes?",
+            trials([QUARTER._replace(task="city")], CONTROLLED),
+        ),
+        Study(
+            "Width",
+            "Does a loss help where the network is small?",
+            trials([QUARTER._replace(width=width) for width in WIDTHS], CONTROLLED),
+        ),
+        Study("k", "Which k for which accuracy?", trials([QUARTER], [CROSS_ENTROPY, *KS.values()])),
+        Study(
+            "q",
+            "Which q?",
+            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()]),
+        ),
+    ]

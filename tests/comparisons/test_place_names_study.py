@@ -1,0 +1,179 @@
+"""The study of place names chooses by validation, and its page says what was found."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from place_names import figures, plan, tables
+from place_names.kept import Kept
+from place_names.losses import CROSS_ENTROPY, LOSSES, MAIN, SCALED, SMOOTH
+from place_names.page import write
+from place_names.study import Study, Trial, on_test_names
+from place_names.training import Condition, Recipe, Run
+
+from triton_topk import smooth_svm
+
+COMMAND = Path(__file__).parents[2] / "examples" / "place_names.py"
+SEEDS = 3
+
+
+def finished(studies):
+    """Made-up accuracies of everything in the studies: the same every time, and different."""
+    results = {}
+    for study in studies:
+        for trial in study.trials:
+            for run in trial.tried():
+                generator = torch.Generator().manual_seed(len(results))
+                for seed in range(SEEDS):
+                    accuracies = 30 + 30 * torch.rand(2, 3, generator=generator)
+                    results.setdefault(run._replace(seed=seed), accuracies.sort().values)
+    return results
+
+
+def test_every_loss_has_as_many_settings():
+    for study in plan.full():
+        for trial in study.trials:
+            settings = trial.tried()
+            assert len(set(settings)) == len(settings) == len(study.baseline(trial).tried())
+
+
+def test_the_choice_is_by_validation_accuracy_never_by_test_accuracy():
+    trial = Trial(Condition(), CROSS_ENTROPY)
+    runs = trial.tried()
+    results = {
+        run._replace(seed=seed): torch.tensor([[i, -i, 0.0], [seed, 100 + seed - i, 0]])
+        for i, run in enumerate(runs)
+        for seed in range(2)
+    }
+    assert trial.by_top_1().chosen(results) == runs[-1]
+    assert trial.chosen(results) == runs[0]
+    assert on_test_names(results, trial.by_top_1(), 2)[:, 0].tolist() == [0, 1]
+    assert on_test_names(results, trial, 2)[:, 1].tolist() == [100, 101]
+
+
+def test_a_loss_is_compared_with_the_first_that_has_the_same_condition_and_settings():
+    study = plan.full()[0]
+    for trial in study.trials:
+        baseline = study.baseline(trial)
+        assert baseline.loss == CROSS_ENTROPY
+        assert baseline._replace(loss=trial.loss) == trial
+
+
+def test_settings_follow_the_scale_of_the_scores():
+    first = Trial(Condition(), CROSS_ENTROPY).tried()[-1].recipe
+    scaled = Trial(Condition(), SMOOTH).tried()[-1].recipe
+    assert scaled == pytest.approx((first.lr * 5**0.5, first.decay / 5**0.5))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_scale_is_that_of_the_scores(name):
+    """Scores `scale` times larger give the loss of scale 1 and margin 1 / scale, times `scale`."""
+    scores = 3 * torch.randn(64, 30, dtype=torch.float64)
+    labels = torch.randint(30, (64,))
+    loss = LOSSES[name]
+    value = loss.function(scores, labels)
+    if loss.name == "scaled_cross_entropy":
+        assert value / loss.scale == pytest.approx(F.cross_entropy(scores / loss.scale, labels))
+    elif loss.name == "smooth_svm":
+        k, tau = loss.options["k"], loss.options["tau"]
+        alike = smooth_svm(scores / loss.scale, labels, k=k, tau=1 / k, margin=1 / loss.scale)
+        assert value == pytest.approx(alike * loss.scale)
+        assert loss.scale == k * tau
+    else:
+        assert value > 0
+
+
+def test_the_page_has_every_study_and_says_what_sets_conditions_apart(tmp_path):
+    studies = plan.full()
+    page = write(finished(studies), studies, SEEDS, tmp_path).read_text()
+    for study in studies:
+        section = page.partition(f"\n## {study.title}\n")[2].partition("\n## ")[0]
+        assert section.count("\n| ") == len(study.trials) + 1
+        assert study.question in section
+    assert re.search(r"\n\| 40 % noise +\| smooth SVM +\| ", page)
+    assert re.search(r"\n\| 100 % of the names, 4 epochs +\| Lq +\| ", page)
+    for figure in re.findall(r"\((.*\.png)\)", page):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.glob("*.png"))) == page.count(".png)") == 4
+
+
+def test_a_row_has_means_errors_and_the_paired_difference():
+    study = Study(
+        "title", "question?", [Trial(Condition(), loss) for loss in (CROSS_ENTROPY, SMOOTH)]
+    )
+    results = {
+        run._replace(seed=seed): torch.tensor([[10.0, 30, 40], [10, 30, 40]])
+        + seed * torch.tensor([1.0, 2, 3])
+        + (trial.loss == SMOOTH) * torch.tensor([-1.0, 5 + 0.01 * seed, 0])
+        for trial in study.trials
+        for run in trial.tried()
+        for seed in range(SEEDS)
+    }
+    first, ours = (tables.row(results, study, trial, SEEDS) for trial in study.trials)
+    assert first[4:] == ["11.0 ± 0.6", "32.0 ± 1.2", "43.0 ± 1.7", "", "11.0 ± 0.6"]
+    assert ours[4:] == ["10.0 ± 0.6", "37.0 ± 1.2", "43.0 ± 1.7", "+5.0 ± 0.0 ↑", "10.0 ± 0.6"]
+
+
+def test_figures_have_a_panel_for_every_condition_and_name_every_line():
+    studies = {study.title: study for study in plan.full()}
+    results = finished(studies.values())
+    figure = figures.differences(results, studies["Label noise"], SEEDS)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        f"{noise} % noise" for noise in (0, 20, 40, 60)
+    ]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(MAIN)[1:]
+    figure = figures.against_tau(results, studies["tau"], SEEDS)
+    assert {text.get_text() for text in figure.axes[0].texts} == {CROSS_ENTROPY, SCALED, SMOOTH}
+
+
+def load_command():
+    spec = importlib.util.spec_from_file_location("place_names_command", COMMAND)
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    return command
+
+
+@pytest.mark.parametrize("wrong", ["--seeds 0", "--workers -1", "--task city", "--ask"])
+def test_wrong_arguments_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        load_command().parse(wrong.split())
+    assert f"error: argument {wrong.split()[0]}: " in capsys.readouterr().err
+
+
+def test_keys_have_every_setting(tmp_path):
+    run = Run(Condition(), SMOOTH, Recipe(0.1, 0), 0)
+    changed = [run._replace(loss=loss) for loss in LOSSES]
+    changed += [run._replace(seed=1), run._replace(recipe=Recipe(0.2, 0))]
+    changed += [
+        run._replace(condition=Condition()._replace(**{field: "other"}))
+        for field in Condition._fields
+    ]
+    assert len({Kept(tmp_path).key(run) for run in changed}) == len(changed)
+
+
+@pytest.mark.exhaustive
+def test_the_command_trains_answers_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    command = load_command()
+    monkeypatch.setattr(plan, "SMALL", Condition(fraction=0.005, epochs=1))
+    monkeypatch.setattr(plan, "MAIN", [CROSS_ENTROPY, SMOOTH])
+    monkeypatch.setattr(plan, "CONTROLLED", [CROSS_ENTROPY])
+    arguments = ["--task", "country", "--seeds", "2", "--out", str(tmp_path), "--ask"]
+    monkeypatch.setattr(sys, "argv", ["", *arguments, "san josé", "Not A Place"])
+    command.main()
+    out = capsys.readouterr().out
+    assert "| smooth SVM" in out
+    assert "san josé: found in " in out
+    assert "Not A Place: found in 0 of 199 classes" in out
+    assert len(re.findall(r"\d\.\d % \w", out)) >= 2 * 2 * 5  # names, losses, guesses
+    assert (tmp_path / "place-names-losses.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / ".place-names-cache" / "runs.jsonl").read_text().splitlines()
+    assert 2 * 12 + 1 <= len(lines) <= 2 * 12 + 1 + 2 * 3  # settings, and seeds of the best
+
+    page = (tmp_path / "place-names.md").read_text()
+    monkeypatch.setattr(command, "train", None)  # nothing is left to train
+    command.main()
+    assert (tmp_path / "place-names.md").read_text() == page

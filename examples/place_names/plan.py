@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from itertools import product
 
 from place_names.losses import CROSS_ENTROPY, KS, MAIN, MIXES, QS, SCALED, SMOOTH, TAUS
-from place_names.study import LRS, Study, Trial
+from place_names.study import DECAYS, LRS, Study, Trial
 from place_names.training import Condition
 
 SMALL = Condition(fraction=0.05, epochs=12)
 QUARTER = Condition(fraction=0.25, epochs=6)
-WHOLE = Condition(fraction=1.0, epochs=4)
+WHOLE = Condition(fraction=1.0, epochs=3)
 NOISES = (0.0, 0.2, 0.4, 0.6)
 WIDTHS = (8, 16, 256)
 STEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # learning rates, up to far too large ones
@@ -85,11 +85,6 @@ def full() -> list[Study]:
             [*trials([grouped], CONTROLLED), *at_each_rate(long, STEEP[1:5])],
         ),
         Study(
-            "Cities",
-            "Does a loss help with many classes?",
-            trials([QUARTER._replace(task="city")], CONTROLLED),
-        ),
-        Study(
             "Width",
             "Does a loss help where the network is small?",
             trials([QUARTER._replace(width=width) for width in WIDTHS], CONTROLLED),
@@ -99,5 +94,10 @@ def full() -> list[Study]:
             "q",
             "Which q?",
             trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()]),
+        ),
+        Study(
+            "Cities",
+            "Does a loss help with many classes?",
+            [Trial(QUARTER._replace(task="city"), loss, decays=DECAYS[1:3]) for loss in CONTROLLED],
         ),
     ]

@@ -30,7 +30,7 @@ SENTENCES, TOKENS, WORDS, CLASSES = 128, 12, 60, 20
 def loss(
     outputs: TokenClassifierOutput, labels: Tensor, num_items_in_batch: Tensor | None = None
 ) -> Tensor:
-    """What the Trainer calls, with the number of labels in all batches of a step."""
+    """The Trainer calls this with the number of labels in all batches of a step."""
     classes_first = outputs.logits.transpose(1, 2)
     return smooth_svm(classes_first, labels, k=3, normalizer=num_items_in_batch)
 

@@ -10,7 +10,7 @@ from studies.finished import FinishedRuns, code_version
 from label_noise.presets import ImageRecipe
 from label_noise.runs import Run
 
-# What a result is computed by, beside the library.
+# A result depends on these modules, beside the library.
 SMALL = ("losses", "noise", "side_by_side", "small_tasks")
 IMAGES = ("archives", "images", "losses", "noise", "resnet")
 
@@ -31,5 +31,5 @@ class Cache(FinishedRuns[Run]):
         super().__init__(directory, settings)
 
     def checkpoint(self, run: Run) -> Path:
-        """Where an unfinished run may keep its state."""
+        """Return the path at which an unfinished run may keep its state."""
         return self.directory / f"{hashlib.sha256(self.key(run).encode()).hexdigest()}.pt"

@@ -62,7 +62,7 @@ def plot(
 
 
 def accuracy_over(results: Mapping[Result, Tensor], images: str) -> str:
-    """What the points and bars of a figure are."""
+    """Say in words what the points and bars of a figure show."""
     seeds = len(next(iter(results.values())))
     spread = f"mean ± 1 s.d., {seeds} seeds" if seeds > 1 else "1 seed"
     return f"accuracy on {images} (%), {spread}"

@@ -150,7 +150,7 @@ class Training:
 
     @torch.no_grad()
     def scores(self, state: dict[str, Tensor], images: Tensor) -> Tensor:
-        """Of the network with this state, without augmentation."""
+        """Compute the scores of the network with this state, without augmentation."""
         self.model.eval()
         parts = map(self.normalized, images.split(EVALUATION_BATCH))
         return torch.cat([functional_call(self.model, state, (part,)) for part in parts])

@@ -31,7 +31,7 @@ def total(criterion: nn.Module, scores: Tensor, labels: Tensor, samples: Tensor)
 
 
 def prunes_at(criterion: nn.Module, step: int, start: int, every: int) -> bool:
-    """Whether `criterion` chooses anew, after this step, the samples it trains on."""
+    """Say whether `criterion` chooses anew, after this step, the samples it trains on."""
     due = step >= start and (step - start) % every == 0
     return due and isinstance(criterion, TruncatedLqLoss)
 

@@ -35,7 +35,7 @@ def cell(accuracies: Tensor, *, best: bool, comparison: int) -> str:
 def rows(
     results: Mapping[Result, Tensor], conditions: Sequence[Condition], top: int, regime: str
 ) -> Iterable[tuple[str, ...]]:
-    """For every loss its name and a cell for every condition."""
+    """Yield every loss's name with a cell for every condition."""
     losses = [loss for loss in LOSSES if all(loss in compared(c) for c in conditions)]
     for loss in losses:
         cells = []
@@ -77,7 +77,7 @@ def limited_table(results: Mapping[Result, Tensor], conditions: Sequence[Conditi
 
 
 def verdict_table(results: Mapping[Result, Tensor], conditions: Sequence[Condition], k: int) -> str:
-    """In how many of the conditions each loss is significantly better or worse."""
+    """Count the conditions where each loss is significantly better or worse."""
     columns = list(product(zip(TOPS, (1, k), strict=True), REGIMES))
     headers = (f"top-{top_k}, {regime}" for (_, top_k), regime in columns)
     table = Table(f"against {CROSS_ENTROPY}", *headers, box=box.MARKDOWN)

@@ -1,4 +1,4 @@
-"""What there is to train: every combination of task, noise, loss, recipe and seeds."""
+"""The trainings: every combination of task, noise, loss, recipe and seeds."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -12,7 +12,7 @@ NO_NOISE = "none"
 
 
 class Condition(NamedTuple):
-    """What a loss is tried on; `fraction` of the training set."""
+    """A problem that losses are tried on, with a `fraction` of the training set."""
 
     task: str
     noise: str = NO_NOISE

@@ -1,4 +1,4 @@
-"""From training histories to results: test accuracy where noisy validation accuracy is highest."""
+"""Results of training histories: test accuracy where noisy validation accuracy is highest."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -18,7 +18,7 @@ TOPS = (0, 1)  # top-1 and top-k: positions in the histories
 
 
 class Result(NamedTuple):
-    """What one number of a table stands for; `top` is a position in TOPS."""
+    """The name of one number in a table; `top` is a position in TOPS."""
 
     condition: Condition
     loss: str

@@ -11,7 +11,7 @@ from torch import Tensor
 from label_noise import noise
 from label_noise.runs import Condition
 
-# Of the 1797 images; the rest is for testing.
+# There are 1797 images; the others are for testing.
 TRAIN_IMAGES, VALIDATION_IMAGES = 800, 200
 
 

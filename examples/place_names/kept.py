@@ -9,7 +9,7 @@ from studies.finished import FinishedRuns, code_version
 from place_names.losses import LOSSES
 from place_names.training import Run
 
-# What a result is computed by, beside the library.
+# A result depends on these modules, beside the library.
 MODULES = ("names", "training")
 
 

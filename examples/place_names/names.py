@@ -18,7 +18,7 @@ BUCKETS = 2**BITS
 
 @dataclass(frozen=True)
 class Task:
-    """How a class, its group and its names follow from a place.
+    """The rule by which a place gives a class, its group and its names.
 
     A class with fewer than `least` names is left out. Noise of labels may stay inside a group.
     """

@@ -18,7 +18,7 @@ GUESSES = 5
 
 
 def places_with(places: Places, name: str) -> Tensor:
-    """Whether each pair [pairs] is of this name, in upper or lower case."""
+    """Return a mask of the pairs [pairs] with this name, in upper or lower case."""
     alike = [i for i, other in enumerate(places.names) if other.lower() == name.lower()]
     return torch.isin(places.name, torch.tensor(alike, dtype=torch.long))
 

@@ -49,7 +49,7 @@ def setting(study: Study) -> str:
 
 
 def name(condition: Condition, study: Study) -> str:
-    """What sets the condition apart in its study."""
+    """Name the parts of the condition that differ in its study."""
     return in_words(condition, told(study)[1])
 
 

@@ -1,4 +1,4 @@
-"""Whether two losses differ by more than chance."""
+"""A test of two losses: do they differ by more than chance?"""
 
 from scipy.stats import ttest_rel
 from torch import Tensor

@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from place_names import plan
+from place_names import plan, tables
 from place_names.kept import Kept
 from place_names.losses import CROSS_ENTROPY, SMOOTH
 from place_names.page import write
 from place_names.predictions import answer
-from place_names.study import Study
 from place_names.training import Run, train
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from studies.processes import in_processes
@@ -33,21 +32,6 @@ def finish(
         kept[run] = torch.tensor(accuracies)
         progress.advance(bar)
     progress.remove_task(bar)
-
-
-def carry_out(
-    study: Study, kept: Kept, seeds: int, workers: int | None, progress: Progress
-) -> None:
-    """Try all settings with the first seed, then the best of every loss with the other seeds."""
-    tried = [run for trial in study.trials for run in trial.tried()]
-    finish(tried, kept, workers, progress, f"{study.title}: settings")
-    best = [
-        choice.chosen(kept)._replace(seed=seed)
-        for trial in study.trials
-        for choice in (trial, trial.by_top_1())
-        for seed in range(seeds)
-    ]
-    finish(best, kept, workers, progress, f"{study.title}: seeds")
 
 
 def positive(text: str) -> int:
@@ -77,13 +61,17 @@ def main() -> None:
     args = parse()
     kept = Kept(args.out / ".place-names-cache")
     studies = plan.full() if args.full else [plan.default(args.task)]
+    name = "place-names" if args.full else f"place-names-{args.task}"
     with Progress(
         *Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()
     ) as bar:
         for number, study in enumerate(studies, 1):
-            carry_out(study, kept, args.seeds, args.workers, bar)
-            page = write(kept, studies[:number], args.seeds, args.out)
-    print(page.read_text() if not args.full else f"The studies are in {page}.")
+            finish(study.tried(), kept, args.workers, bar, f"{study.title}: settings")
+            best = study.best(kept, args.seeds)
+            finish(best, kept, args.workers, bar, f"{study.title}: seeds")
+            page = write(kept, studies[:number], args.seeds, args.out, name)
+    print(tables.tabulate(kept, studies[0], args.seeds))
+    print(f"{page} says what was compared, and how.")
     asked = [trial for trial in studies[0].trials if trial.loss in (CROSS_ENTROPY, SMOOTH)]
     answer(args.ask, asked[:2], kept)
 

@@ -35,7 +35,7 @@ def differences(results: Results, study: Study, seeds: int) -> Figure:
     tuned = [trial for trial in study.trials if any(trial.decays)]
     conditions = list(dict.fromkeys(trial.condition for trial in tuned))
     losses = list(dict.fromkeys(trial.loss for trial in tuned))[1:]
-    figure = Figure(figsize=(2.6 + 2.2 * len(conditions), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 2.6 + 2.2 * len(conditions)), 3.4), layout="constrained")
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False).flat
     for ax, condition in zip(axes, conditions, strict=True):
         for trial in tuned:

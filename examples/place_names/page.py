@@ -5,7 +5,7 @@ from pathlib import Path
 
 from studies.document import Document
 
-from place_names import figures, tables
+from place_names import figures, table_of_runs, tables
 from place_names.losses import MIX, TAU, K, Q
 from place_names.study import DECAYS, LRS, Results, Study
 from place_names.training import BATCH, HELD_OUT
@@ -23,8 +23,8 @@ Unless the name of a loss says otherwise: k = {K}, tau = margin = {TAU:g}, q = {
 (q = {MIX["q"]:g})."""
 
 
-def write(results: Results, studies: Sequence[Study], seeds: int, out: Path) -> Path:
-    document = Document(out, "place-names", "Place names", "examples/place_names.py")
+def write(results: Results, studies: Sequence[Study], seeds: int, out: Path, name: str) -> Path:
+    document = Document(out, name, "Place names", "examples/place_names.py")
     document.add("## The studies", f"{seeds} seeds. {SETTINGS}", tables.LEGEND)
     for study in studies:
         document.add(f"## {study.title}", f"{study.question} {tables.setting(study)}")
@@ -33,4 +33,6 @@ def write(results: Results, studies: Sequence[Study], seeds: int, out: Path) -> 
             suffix = study.title.lower().replace(" ", "-")
             document.draw(draw(results, study, seeds), suffix, description)
         document.add(tables.tabulate(results, study, seeds))
-    return document.write()
+    page = document.write()
+    table_of_runs.write(results, studies, seeds, page.with_suffix(".csv"))
+    return page

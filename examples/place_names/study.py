@@ -59,6 +59,18 @@ class Study(NamedTuple):
     question: str
     trials: Sequence[Trial]
 
+    def tried(self) -> list[Run]:
+        return [run for trial in self.trials for run in trial.tried()]
+
+    def best(self, results: Results, seeds: int) -> list[Run]:
+        """The best of each trial, by top-5 accuracy and by top-1 accuracy, with every seed."""
+        choices = [choice for trial in self.trials for choice in (trial, trial.by_top_1())]
+        return [
+            choice.chosen(results)._replace(seed=seed)
+            for choice in choices
+            for seed in range(seeds)
+        ]
+
     def baseline(self, trial: Trial) -> Trial:
         """The first trial that differs in the loss alone."""
         return next(other for other in self.trials if other._replace(loss=trial.loss) == trial)

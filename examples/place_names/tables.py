@@ -65,7 +65,8 @@ def against(ours: Tensor, theirs: Tensor) -> str:
     return mean(ours - theirs, "+") + MARKS[sign_of_difference(ours, theirs)]
 
 
-def row(results: Results, study: Study, trial: Trial, seeds: int) -> list[str]:
+def row(results: Results, study: Study, trial: Trial, seeds: int) -> dict[str, str]:
+    """Cells of a trial by the names of their columns."""
     baseline = study.baseline(trial)
     accuracies = on_test_names(results, trial, seeds)
     top_5 = TOPS.index(5)
@@ -74,20 +75,20 @@ def row(results: Results, study: Study, trial: Trial, seeds: int) -> list[str]:
         theirs = on_test_names(results, baseline, seeds)
         difference = against(accuracies[:, top_5], theirs[:, top_5])
     recipe = trial.chosen(results).recipe
-    return [
-        name(trial.condition, study),
-        trial.loss,
-        f"{recipe.lr:.2g}",
-        f"{recipe.decay:.2g}" if any(trial.decays) else "none",
-        *(mean(column) for column in accuracies.T),
-        difference,
-        mean(on_test_names(results, trial.by_top_1(), seeds)[:, 0]),
-    ]
+    condition = {"condition": name(trial.condition, study)} if told(study)[1] else {}
+    return condition | {
+        "loss": trial.loss,
+        "learning rate": f"{recipe.lr:.2g}",
+        "decay": f"{recipe.decay:.2g}" if any(trial.decays) else "none",
+        **{f"top-{k}": mean(column) for k, column in zip(TOPS, accuracies.T, strict=True)},
+        "difference": difference,
+        "top-1 alone": mean(on_test_names(results, trial.by_top_1(), seeds)[:, 0]),
+    }
 
 
 def tabulate(results: Results, study: Study, seeds: int) -> str:
-    headers = ["", "loss", "learning rate", "decay", *(f"top-{k}" for k in TOPS)]
-    table = Table(*headers, "difference", "top-1 alone", box=box.MARKDOWN)
-    for trial in study.trials:
-        table.add_row(*row(results, study, trial, seeds))
+    rows = [row(results, study, trial, seeds) for trial in study.trials]
+    table = Table(*rows[0], box=box.MARKDOWN)
+    for cells in rows:
+        table.add_row(*cells.values())
     return to_markdown(table)

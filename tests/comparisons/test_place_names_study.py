@@ -1,5 +1,6 @@
 """The study of place names chooses by validation, and its page says what was found."""
 
+import csv
 import importlib.util
 import re
 import sys
@@ -89,7 +90,8 @@ def test_the_scale_is_that_of_the_scores(name):
 
 def test_the_page_has_every_study_and_says_what_sets_conditions_apart(tmp_path):
     studies = plan.full()
-    page = write(finished(studies), studies, SEEDS, tmp_path).read_text()
+    results = finished(studies)
+    page = write(results, studies, SEEDS, tmp_path, "all").read_text()
     for study in studies:
         section = page.partition(f"\n## {study.title}\n")[2].partition("\n## ")[0]
         assert section.count("\n| ") == len(study.trials) + 1
@@ -98,6 +100,17 @@ def test_the_page_has_every_study_and_says_what_sets_conditions_apart(tmp_path):
     assert re.search(r"\n\| 100 % of the names, 3 epochs +\| Lq +\| ", page)
     for figure in re.findall(r"\((.*\.png)\)", page):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (row,) = [
+        row
+        for row in rows
+        if (row["width"], row["loss"], row["lr"], row["decay"], row["seed"])
+        == ("8", CROSS_ENTROPY, "0.05", "0.2", "0")
+    ]
+    expected = results[Run(Condition(width=8), CROSS_ENTROPY, Recipe(0.05, 0.2), 0)][1, 1]
+    assert float(row["test top-5"]) == pytest.approx(float(expected), abs=1e-3)
+    assert len(rows) == len({tuple(row.values()) for row in rows})
     assert len(list(tmp_path.glob("*.png"))) == page.count(".png)") == 4
 
 
@@ -114,8 +127,12 @@ def test_a_row_has_means_errors_and_the_paired_difference():
         for seed in range(SEEDS)
     }
     first, ours = (tables.row(results, study, trial, SEEDS) for trial in study.trials)
-    assert first[4:] == ["11.0 ± 0.6", "32.0 ± 1.2", "43.0 ± 1.7", "", "11.0 ± 0.6"]
-    assert ours[4:] == ["10.0 ± 0.6", "37.0 ± 1.2", "43.0 ± 1.7", "+5.0 ± 0.0 ↑", "10.0 ± 0.6"]
+    assert list(first) == [
+        *("loss", "learning rate", "decay", "top-1", "top-5", "top-10", "difference", "top-1 alone")
+    ]
+    assert [*first.values()][3:] == ["11.0 ± 0.6", "32.0 ± 1.2", "43.0 ± 1.7", "", "11.0 ± 0.6"]
+    assert [*ours.values()][3:6] == ["10.0 ± 0.6", "37.0 ± 1.2", "43.0 ± 1.7"]
+    assert ours["difference"] == "+5.0 ± 0.0 ↑"
 
 
 def test_figures_have_a_panel_for_every_condition_and_name_every_line():
@@ -169,11 +186,11 @@ def test_the_command_trains_answers_and_goes_on_where_it_was(tmp_path, monkeypat
     assert "san josé: found in " in out
     assert "Not A Place: found in 0 of 199 classes" in out
     assert len(re.findall(r"\d\.\d % \w", out)) >= 2 * 2 * 5  # names, losses, guesses
-    assert (tmp_path / "place-names-losses.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "place-names-country-losses.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / ".place-names-cache" / "runs.jsonl").read_text().splitlines()
     assert 2 * 12 + 1 <= len(lines) <= 2 * 12 + 1 + 2 * 3  # settings, and seeds of the best
 
-    page = (tmp_path / "place-names.md").read_text()
+    page = (tmp_path / "place-names-country.md").read_text()
     monkeypatch.setattr(command, "train", None)  # nothing is left to train
     command.main()
-    assert (tmp_path / "place-names.md").read_text() == page
+    assert (tmp_path / "place-names-country.md").read_text() == page

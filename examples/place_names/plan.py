@@ -11,23 +11,28 @@ SMALL = Condition(fraction=0.05, epochs=12)
 QUARTER = Condition(fraction=0.25, epochs=6)
 WHOLE = Condition(fraction=1.0, epochs=3)
 NOISES = (0.0, 0.2, 0.4, 0.6)
-WIDTHS = (8, 16, 256)
+WIDTHS = (8, 16)
 STEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # learning rates, up to far too large ones
 CONTROLLED = (CROSS_ENTROPY, SCALED, SMOOTH)
+FEW = {"lrs": LRS[1:], "decays": DECAYS[1:]}  # settings, where others were seldom the best
 
 
-def trials(conditions: Iterable[Condition], losses: Iterable[str]) -> list[Trial]:
-    return [Trial(condition, loss) for condition, loss in product(conditions, losses)]
+def trials(
+    conditions: Iterable[Condition], losses: Iterable[str], **settings: tuple[float, ...]
+) -> list[Trial]:
+    return [Trial(condition, loss, **settings) for condition, loss in product(conditions, losses)]
 
 
 def without_decay(condition: Condition) -> list[Trial]:
     """Nothing but the learning rate keeps a network from learning the training names by heart."""
-    return [Trial(condition, loss, (LRS[0] / 2, *LRS), (0.0,)) for loss in CONTROLLED]
+    return trials([condition], CONTROLLED, lrs=(LRS[0] / 2, *LRS), decays=(0.0,))
 
 
 def at_each_rate(condition: Condition, rates: Iterable[float]) -> list[Trial]:
     """Nothing is chosen: every learning rate is a trial of its own."""
-    return [Trial(condition, loss, (lr,), (0.0,)) for lr, loss in product(rates, CONTROLLED)]
+    return [
+        trial for lr in rates for trial in trials([condition], CONTROLLED, lrs=(lr,), decays=(0.0,))
+    ]
 
 
 def default(task: str) -> Study:
@@ -44,6 +49,7 @@ def full() -> list[Study]:
     countries = [condition._replace(task="country") for condition in noisy]
     grouped = QUARTER._replace(noise=0.4, grouped=True)
     long = grouped._replace(epochs=15, constant=True)
+    cities = QUARTER._replace(task="city")
     return [
         Study(
             "Label noise",
@@ -62,22 +68,18 @@ def full() -> list[Study]:
         Study(
             "tau",
             "Which temperature? The scaled cross-entropy has the same scale, k tau.",
-            [Trial(QUARTER, CROSS_ENTROPY), *trials([QUARTER], TAUS.values())],
+            trials([QUARTER], [CROSS_ENTROPY, *TAUS.values()], decays=DECAYS[1:3]),
         ),
-        Study(
-            "Fewer and more names",
-            "Does a loss help where data are few, or many?",
-            [*trials([SMALL, WHOLE], MAIN), *without_decay(SMALL), *without_decay(WHOLE)],
-        ),
+        Study("Few names", "Does a loss help where data are few?", default("region").trials),
         Study(
             "Countries",
             "Fewer classes: what does the missing order of the first k cost?",
-            trials(countries[::2], MAIN),
+            trials(countries[::2], MAIN, **FEW),
         ),
         Study(
             "Mixture",
             "Does a share of another loss order the first k?",
-            trials(countries[:1], [CROSS_ENTROPY, SMOOTH, "mixture", *MIXES]),
+            trials(countries[:1], [CROSS_ENTROPY, SMOOTH, "mixture", *MIXES], **FEW),
         ),
         Study(
             "Training to the end",
@@ -87,17 +89,26 @@ def full() -> list[Study]:
         Study(
             "Width",
             "Does a loss help where the network is small?",
-            trials([QUARTER._replace(width=width) for width in WIDTHS], CONTROLLED),
+            trials([QUARTER._replace(width=width) for width in WIDTHS], CONTROLLED, **FEW),
         ),
-        Study("k", "Which k for which accuracy?", trials([QUARTER], [CROSS_ENTROPY, *KS.values()])),
+        Study(
+            "k",
+            "Which k for which accuracy?",
+            trials([QUARTER], [CROSS_ENTROPY, *KS.values()], **FEW),
+        ),
         Study(
             "q",
             "Which q?",
-            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()]),
+            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()], **FEW),
+        ),
+        Study(
+            "Many names",
+            "Does a loss help where data are many?",
+            [*trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], **FEW), *without_decay(WHOLE)],
         ),
         Study(
             "Cities",
             "Does a loss help with many classes?",
-            [Trial(QUARTER._replace(task="city"), loss, decays=DECAYS[1:3]) for loss in CONTROLLED],
+            trials([cities], CONTROLLED, **FEW),
         ),
     ]

@@ -45,7 +45,10 @@ def in_words(condition: Condition, parts: Sequence[str]) -> str:
 def setting(study: Study) -> str:
     same, _ = told(study)
     text = in_words(study.trials[0].condition, same)
-    return f"{text[0].upper()}{text[1:]}."
+    settings = sorted({len(trial.tried()) for trial in study.trials})
+    return (
+        f"{text[0].upper()}{text[1:]}; {' or '.join(map(str, settings))} settings to choose from."
+    )
 
 
 def name(condition: Condition, study: Study) -> str:

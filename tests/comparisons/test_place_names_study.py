@@ -97,7 +97,7 @@ def test_the_page_has_every_study_and_says_what_sets_conditions_apart(tmp_path):
         assert section.count("\n| ") == len(study.trials) + 1
         assert study.question in section
     assert re.search(r"\n\| 40 % noise +\| smooth SVM +\| ", page)
-    assert re.search(r"\n\| 100 % of the names, 3 epochs +\| Lq +\| ", page)
+    assert re.search(r"\n\| width 8 +\| smooth SVM +\| ", page)
     for figure in re.findall(r"\((.*\.png)\)", page):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "all.csv").open() as file:

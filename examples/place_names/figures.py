@@ -17,6 +17,7 @@ from place_names.training import TOPS
 COLOURS = {CROSS_ENTROPY: "#000000", SCALED: "#0072b2", SMOOTH: "#d55e00"}
 TOP_COLOURS = dict(zip(TOPS, ("#56b4e9", "#d55e00", "#009e73"), strict=True))
 TOP_5 = TOPS.index(5)
+DIFFERENCES = (-10, -3, -1, 0, 1, 3)
 
 
 def standard_error(accuracies: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def differences(results: Results, study: Study, seeds: int) -> Figure:
     conditions = list(dict.fromkeys(trial.condition for trial in tuned))
     losses = list(dict.fromkeys(trial.loss for trial in tuned))[1:]
     figure = Figure(figsize=(max(6.4, 2.6 + 2.2 * len(conditions)), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False).flat
+    axes = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False).flat
     for ax, condition in zip(axes, conditions, strict=True):
         for trial in tuned:
             if trial.condition != condition or trial.loss not in losses:
@@ -55,12 +56,17 @@ def differences(results: Results, study: Study, seeds: int) -> Figure:
                 )
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(range(len(losses)), losses)
+        # Linear to a point on either side, logarithmic beyond: small and large differences show.
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xticks(DIFFERENCES, [f"{points:+g}" if points else "0" for points in DIFFERENCES])
+        ax.minorticks_off()
         ax.grid(axis="x", alpha=0.3)
         plain(ax, name(condition, study))
     axes[0].invert_yaxis()
     axes[0].legend(loc="best", fontsize="small")
     figure.supxlabel(
-        f"accuracy on new names less that of {study.trials[0].loss} (points, ± 1 s.e., {seeds} seeds)",
+        f"accuracy on new names less that of {study.trials[0].loss} "
+        f"(points, logarithmic beyond 1; ± 1 s.e. of {seeds} seeds)",
         fontsize="medium",
     )
     return figure

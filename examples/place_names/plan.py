@@ -70,7 +70,6 @@ def full() -> list[Study]:
             "Which temperature? The scaled cross-entropy has the same scale, k tau.",
             trials([QUARTER], [CROSS_ENTROPY, *TAUS.values()], decays=DECAYS[1:3]),
         ),
-        Study("Few names", "Does a loss help where data are few?", default("region").trials),
         Study(
             "Countries",
             "Fewer classes: what does the missing order of the first k cost?",
@@ -81,10 +80,16 @@ def full() -> list[Study]:
             "Does a share of another loss order the first k?",
             trials(countries[:1], [CROSS_ENTROPY, SMOOTH, "mixture", *MIXES], **FEW),
         ),
+        Study("Few names", "Does a loss help where data are few?", default("region").trials),
         Study(
             "Training to the end",
             "The paper's setting, with noise inside groups: what is gained if nothing is tuned?",
             [*trials([grouped], CONTROLLED), *at_each_rate(long, STEEP[1:5])],
+        ),
+        Study(
+            "Cities",
+            "Does a loss help with many classes?",
+            trials([cities], CONTROLLED, **FEW),
         ),
         Study(
             "Width",
@@ -97,18 +102,13 @@ def full() -> list[Study]:
             trials([QUARTER], [CROSS_ENTROPY, *KS.values()], **FEW),
         ),
         Study(
-            "q",
-            "Which q?",
-            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()], **FEW),
-        ),
-        Study(
             "Many names",
             "Does a loss help where data are many?",
             [*trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], **FEW), *without_decay(WHOLE)],
         ),
         Study(
-            "Cities",
-            "Does a loss help with many classes?",
-            trials([cities], CONTROLLED, **FEW),
+            "q",
+            "Which q?",
+            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()], **FEW),
         ),
     ]

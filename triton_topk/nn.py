@@ -28,6 +28,10 @@ class SmoothSVMLoss(LossModule):
     :math:`e^{s_i/(k\tau)}` over all classes i but the label y.  k = 1, tau = 1, margin = 0 is cross-entropy.
     The function is :func:`triton_topk.smooth_svm`.
 
+    Begin with tau = 1 and with the AdamW settings that are good for cross-entropy, but a learning rate sqrt(k tau)
+    times as large and a weight decay sqrt(k tau) times as small: the scores have to be k tau times larger.  Believe in
+    a gain if it is one over `k * tau * F.cross_entropy(scores / (k * tau), labels)` too, which has the same scale.
+
     Args:
         k: 1 <= k < C.  The label should be among the k largest scores.
         tau: temperature, in units of the scores; from 1e-37 to 1e37.

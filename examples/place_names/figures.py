@@ -120,7 +120,8 @@ def against_rate(results: Results, study: Study, seeds: int) -> Figure:
     mark(ax, rates)
     name_lines(ax, ends, COLOURS)
     ax.set_xlabel("learning rate; for a loss of scale s, in units of the root of s")
-    plain(ax, "trained without weight decay (dotted: with settings chosen)")
+    tuned = any(len(trial.lrs) > 1 for trial in study.trials)
+    plain(ax, "without weight decay" + (" (dotted: settings chosen)" if tuned else ""))
     return figure
 
 

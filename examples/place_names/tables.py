@@ -45,10 +45,9 @@ def in_words(condition: Condition, parts: Sequence[str]) -> str:
 def setting(study: Study) -> str:
     same, _ = told(study)
     text = in_words(study.trials[0].condition, same)
-    settings = sorted({len(trial.tried()) for trial in study.trials})
-    return (
-        f"{text[0].upper()}{text[1:]}; {' or '.join(map(str, settings))} settings to choose from."
-    )
+    tried = sorted({len(trial.tried()) for trial in study.trials})
+    words = f"{text}; settings tried for each row: {' or '.join(map(str, tried))}."
+    return words[0].upper() + words[1:]
 
 
 def name(condition: Condition, study: Study) -> str:

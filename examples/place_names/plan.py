@@ -40,7 +40,7 @@ def default(task: str) -> Study:
     return Study(
         "Losses",
         "Which loss is best, and how much of its lead is the scale of the scores?",
-        [*trials([condition], MAIN), *without_decay(condition)],
+        [*trials([condition], MAIN, **FEW), *without_decay(condition)],
     )
 
 

@@ -188,9 +188,40 @@ def test_the_command_trains_answers_and_goes_on_where_it_was(tmp_path, monkeypat
     assert len(re.findall(r"\d\.\d % \w", out)) >= 2 * 2 * 5  # names, losses, guesses
     assert (tmp_path / "place-names-country-losses.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / ".place-names-cache" / "runs.jsonl").read_text().splitlines()
-    assert 2 * 12 + 1 <= len(lines) <= 2 * 12 + 1 + 2 * 3  # settings, and seeds of the best
+    assert 2 * 6 + 4 <= len(lines) <= 2 * 6 + 4 + 2 * 3  # settings, and seeds of the best
 
     page = (tmp_path / "place-names-country.md").read_text()
     monkeypatch.setattr(command, "train", None)  # nothing is left to train
     command.main()
     assert (tmp_path / "place-names-country.md").read_text() == page
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|\n").split("|")]
+
+
+def test_the_readme_has_the_numbers_of_the_report():
+    root = COMMAND.parents[1]
+    report = (root / "reports" / "place-names.md").read_text()
+    section = report.partition("\n## Label noise\n")[2].partition("\n## ")[0]
+    lines = [cells(line) for line in section.splitlines() if line.startswith("| ")]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+    def mean(loss, accuracy, noise="0 % noise", *, decays=True):
+        (found,) = [
+            row[accuracy].partition(" ")[0]
+            for row in rows
+            if (row["condition"], row["loss"]) == (noise, loss)
+            and (row["decay"] != "none") == decays
+        ]
+        return found
+
+    readme = (root / "README.md").read_text().partition("## What it does for accuracy")[2]
+    table = re.findall(r"^\| .*", readme.partition("\n## ")[0], re.MULTILINE)[1:]
+    assert len(table) == 4
+    for loss, *numbers in map(cells, table):
+        assert numbers == [
+            *(mean(loss, f"top-{k}") for k in (1, 5, 10)),
+            mean(loss, "top-5", decays=False) if loss in plan.CONTROLLED else "",
+            mean(loss, "top-1 alone", "60 % noise"),
+        ]

@@ -80,6 +80,15 @@ def full() -> list[Study]:
             "Does a share of another loss order the first k?",
             trials(countries[:1], [CROSS_ENTROPY, SMOOTH, "mixture", *MIXES], **FEW),
         ),
+        Study(
+            "Mixture elsewhere",
+            "Is a mixture of equal scales better on other problems, too?",
+            trials(
+                [noisy[0], noisy[2], countries[2]],
+                [CROSS_ENTROPY, SMOOTH, *(name for name in MIXES if "q = 0.7, tau = 0.2" in name)],
+                **FEW,
+            ),
+        ),
         Study("Few names", "Does a loss help where data are few?", default("region").trials),
         Study(
             "Training to the end",
@@ -87,9 +96,9 @@ def full() -> list[Study]:
             [*trials([grouped], CONTROLLED), *at_each_rate(long, STEEP[1:5])],
         ),
         Study(
-            "Cities",
-            "Does a loss help with many classes?",
-            trials([cities], CONTROLLED, **FEW),
+            "k",
+            "Which k for which accuracy?",
+            trials([QUARTER], [CROSS_ENTROPY, *KS.values()], **FEW),
         ),
         Study(
             "Width",
@@ -97,18 +106,18 @@ def full() -> list[Study]:
             trials([QUARTER._replace(width=width) for width in WIDTHS], CONTROLLED, **FEW),
         ),
         Study(
-            "k",
-            "Which k for which accuracy?",
-            trials([QUARTER], [CROSS_ENTROPY, *KS.values()], **FEW),
-        ),
-        Study(
-            "Many names",
-            "Does a loss help where data are many?",
-            [*trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], **FEW), *without_decay(WHOLE)],
+            "Cities",
+            "Does a loss help with many classes?",
+            trials([cities], CONTROLLED, **FEW),
         ),
         Study(
             "q",
             "Which q?",
             trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()], **FEW),
+        ),
+        Study(
+            "Many names",
+            "Does a loss help where data are many?",
+            [*trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], **FEW), *without_decay(WHOLE)],
         ),
     ]

@@ -9,6 +9,7 @@ command again and it goes on.
 """
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    sys.stdout.reconfigure(errors="replace")  # a terminal may have no arrows
     kept = Kept(args.out / ".place-names-cache")
     studies = plan.full() if args.full else [plan.default(args.task)]
     name = "place-names" if args.full else f"place-names-{args.task}"

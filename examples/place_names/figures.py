@@ -1,15 +1,13 @@
 """Figures of the studies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from studies.figures import name_lines
-from torch import Tensor
 
 from place_names.losses import CROSS_ENTROPY, SCALED, SMOOTH, TAUS
-from place_names.study import Results, Study, Trial, on_test_names
+from place_names.study import Results, Study, Trial, mean_and_error, on_test_names
 from place_names.tables import name
 from place_names.training import TOPS
 
@@ -18,12 +16,7 @@ COLOURS = {CROSS_ENTROPY: "#000000", SCALED: "#0072b2", SMOOTH: "#d55e00"}
 TOP_COLOURS = dict(zip(TOPS, ("#56b4e9", "#d55e00", "#009e73"), strict=True))
 TOP_5 = TOPS.index(5)
 DIFFERENCES = (-10, -3, -1, 0, 1, 3)
-
-
-def standard_error(accuracies: Tensor) -> Tensor:
-    """Over seeds, of accuracies [seeds, ...]; 0 for one seed."""
-    seeds = len(accuracies)
-    return accuracies.std(0, correction=min(1, seeds - 1)) / seeds**0.5
+TUNED = "6 epochs at a falling rate, settings chosen"
 
 
 def plain(ax: Axes, title: str) -> None:
@@ -45,10 +38,11 @@ def differences(results: Results, study: Study, seeds: int) -> Figure:
             theirs = on_test_names(results, study.baseline(trial), seeds)
             difference = on_test_names(results, trial, seeds) - theirs
             for column, (k, colour) in enumerate(TOP_COLOURS.items()):
+                mean, error = mean_and_error(difference[:, column])
                 ax.errorbar(
-                    difference[:, column].mean(),
+                    mean,
                     losses.index(trial.loss) + 0.22 * (column - 1),
-                    xerr=standard_error(difference)[column],
+                    xerr=error,
                     fmt="o",
                     markersize=4,
                     color=colour,
@@ -72,75 +66,64 @@ def differences(results: Results, study: Study, seeds: int) -> Figure:
     return figure
 
 
-def draw_line(
-    ax: Axes, results: Results, xs: Iterable[float], trials: Sequence[Trial], loss: str, seeds: int
-) -> float:
-    """Top-5 accuracies of a loss over `xs`, a trial each; returns the last one."""
-    accuracies = torch.stack([on_test_names(results, t, seeds)[:, TOP_5] for t in trials], 1)
-    means = accuracies.mean(0)
-    ax.errorbar(
-        list(xs),
-        means,
-        standard_error(accuracies),
-        color=COLOURS[loss],
-        marker="o",
-        markersize=4,
-        linewidth=1.3,
-    )
-    return float(means[-1])
-
-
-def logarithmic(seeds: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    ax = figure.subplots()
+def draw_lines(
+    results: Results,
+    lines: Mapping[str, Mapping[float, Trial]],
+    levels: Mapping[str, Trial],
+    seeds: int,
+) -> Axes:
+    """Draw top-5 accuracies: a line through each loss's trials, and a dotted level for others."""
+    ax = Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
     ax.set_xscale("log")
+    ends = {}
+    for loss, trial in levels.items():
+        ends[loss] = float(on_test_names(results, trial, seeds)[:, TOP_5].mean())
+        ax.axhline(ends[loss], color=COLOURS[loss], linestyle=":", linewidth=1)
+    for loss, trials in lines.items():
+        accuracies = [on_test_names(results, trial, seeds)[:, TOP_5] for trial in trials.values()]
+        means, errors = zip(*(mean_and_error(values) for values in accuracies), strict=True)
+        ax.errorbar(
+            list(trials),
+            means,
+            errors,
+            color=COLOURS[loss],
+            marker="o",
+            markersize=4,
+            linewidth=1.3,
+        )
+        ends[loss] = means[-1]
+        ax.set_xticks(list(trials), [f"{x:g}" for x in trials])
+    ax.minorticks_off()
     ax.grid(axis="y", alpha=0.3)
     ax.set_ylabel(f"top-5 accuracy (%, ± 1 s.e., {seeds} seeds)")
-    return figure, ax
-
-
-def mark(ax: Axes, xs: Iterable[float]) -> None:
-    ax.set_xticks(list(xs), [f"{x:g}" for x in xs])
-    ax.minorticks_off()
+    name_lines(ax, ends, COLOURS)
+    return ax
 
 
 def against_rate(results: Results, study: Study, seeds: int) -> Figure:
     """Top-5 accuracy against the learning rate, and what is reached with all settings chosen."""
-    figure, ax = logarithmic(seeds)
-    ends = {}
-    for loss, colour in COLOURS.items():
-        own = [trial for trial in study.trials if trial.loss == loss]
-        fixed = [trial for trial in own if len(trial.lrs) == 1]
-        rates = [trial.lrs[0] for trial in fixed]
-        ends[loss] = draw_line(ax, results, rates, fixed, loss, seeds)
-        for trial in own:
-            if len(trial.lrs) > 1:
-                best = on_test_names(results, trial, seeds)[:, TOP_5].mean()
-                ax.axhline(float(best), color=colour, linestyle=":", linewidth=1)
-    mark(ax, rates)
-    name_lines(ax, ends, COLOURS)
+    tuned = {trial.loss: trial for trial in study.trials if len(trial.lrs) > 1}
+    lines = {
+        loss: {t.lrs[0]: t for t in study.trials if t.loss == loss and len(t.lrs) == 1}
+        for loss in COLOURS
+    }
+    ax = draw_lines(results, lines, tuned, seeds)
     ax.set_xlabel("learning rate; for a loss of scale s, in units of the root of s")
-    tuned = any(len(trial.lrs) > 1 for trial in study.trials)
-    plain(ax, "without weight decay" + (" (dotted: settings chosen)" if tuned else ""))
-    return figure
+    plain(ax, "without weight decay" + (f" (dotted: {TUNED})" if tuned else ""))
+    return ax.figure
 
 
 def against_tau(results: Results, study: Study, seeds: int) -> Figure:
     """Top-5 accuracy against tau, with cross-entropy's as a level line."""
-    figure, ax = logarithmic(seeds)
-    first, *others = study.trials
-    level = float(on_test_names(results, first, seeds)[:, TOP_5].mean())
-    ax.axhline(level, color=COLOURS[first.loss], linewidth=1.3)
-    ends = {first.loss: level}
-    for loss in (SCALED, SMOOTH):
-        own = {tau: name for (of, tau), name in TAUS.items() if of == loss}
-        trials = [trial for trial in others if trial.loss in own.values()]
-        ends[loss] = draw_line(ax, results, own, trials, loss, seeds)
-    mark(ax, own)
-    name_lines(ax, ends, COLOURS)
+    trials = {trial.loss: trial for trial in study.trials}
+    lines = {
+        loss: {tau: trials[name] for (of, tau), name in TAUS.items() if of == loss}
+        for loss in (SCALED, SMOOTH)
+    }
+    ax = draw_lines(results, lines, {CROSS_ENTROPY: trials[CROSS_ENTROPY]}, seeds)
     ax.set_xlabel("tau")
     plain(ax, "settings chosen at each tau")
-    return figure
+    return ax.figure
 
 
 FIGURES = {

@@ -20,7 +20,7 @@ def scaled_cross_entropy(scores: Tensor, labels: Tensor, k: int, tau: float) -> 
 class Loss(NamedTuple):
     """A function of scores (N, C) and labels (N,) with its options.
 
-    `scale`: the loss tells scores apart that differ by about so much.
+    `scale` is the difference of scores that it takes to change the loss much: 1 for cross-entropy.
     """
 
     name: str

@@ -77,6 +77,11 @@ class Places:
     titles: Sequence[str]
     group: Tensor
 
+    def ceiling(self, k: int) -> float:
+        """Top-k accuracy in percent of a network that knows all classes of every name."""
+        classes = self.name.bincount()
+        return float(100 * classes.clamp(max=k).sum() / classes.sum())
+
     def bags(self, name: Tensor) -> tuple[Tensor, Tensor]:
         """Input and offsets of an EmbeddingBag for the names with these indices [N]."""
         first, length = self.start[name], self.start[name + 1] - self.start[name]

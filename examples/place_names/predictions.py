@@ -1,10 +1,12 @@
-"""The five most probable classes of names, from networks that have not seen these names."""
+"""First guesses for names, from networks that have not seen them."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -17,14 +19,24 @@ from place_names.training import Split, fit, split
 GUESSES = 5
 
 
+def spelling(name: str) -> str:
+    """Drop case, accents and blanks at the ends, which people leave out when they type."""
+    letters = unicodedata.normalize("NFKD", name.strip().casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def places_with(places: Places, name: str) -> Tensor:
-    """Return a mask of the pairs [pairs] with this name, in upper or lower case."""
-    alike = [i for i, other in enumerate(places.names) if other.lower() == name.lower()]
+    """Return a mask of the pairs [pairs] with this name, however it is spelt."""
+    spelt = spelling(name)
+    alike = [i for i, other in enumerate(places.names) if spelling(other) == spelt]
     return torch.isin(places.name, torch.tensor(alike, dtype=torch.long))
 
 
 def probabilities(trial: Trial, results: Results, names: Sequence[str]) -> Tensor:
-    """Softmax of scores / scale [names, classes], after training without the names."""
+    """Softmax of scores / scale [names, classes], after training without the names.
+
+    The network learns a quarter of all names, with the settings that the trial has chosen.
+    """
     run = trial.chosen(results)
     run = run._replace(condition=QUARTER._replace(task=run.condition.task))
     places = load(run.condition.task)
@@ -45,11 +57,11 @@ def answer(names: Sequence[str], trials: Sequence[Trial], results: Results) -> N
     for i, name in enumerate(names):
         right = set(places.label[places_with(places, name)].tolist())
         title = f"{name}: found in {len(right)} of {len(places.titles)} classes, which have a *"
-        table = Table(*(trial.loss for trial in trials), title=title)
+        table = Table(*(trial.loss for trial in trials), title=escape(title))
         for guess in range(GUESSES):
             table.add_row(
                 *(
-                    f"{100 * guessed.values[i, guess]:4.1f} % {places.titles[label]}"
+                    f"{100 * guessed.values[i, guess]:4.1f} % {escape(places.titles[label])}"
                     f"{' *' if label in right else ''}"
                     for guessed in guesses
                     for label in [int(guessed.indices[i, guess])]

@@ -10,7 +10,7 @@ from torch import Tensor
 from place_names.losses import LOSSES
 from place_names.training import TOPS, Condition, Recipe, Run
 
-LRS, DECAYS = (0.0125, 0.025, 0.05), (0.0, 0.07, 0.2, 0.6)  # for cross-entropy
+LRS, DECAYS = (0.0125, 0.025, 0.05, 0.1), (0.0, 0.07, 0.2, 0.6)  # for cross-entropy
 
 # Accuracies [(validation, test), TOPS] of finished runs.
 Results = Mapping[Run, Tensor]
@@ -80,3 +80,9 @@ def on_test_names(results: Results, trial: Trial, seeds: int) -> Tensor:
     """Per cent [seeds, TOPS] with the chosen settings."""
     run = trial.chosen(results)
     return torch.stack([results[run._replace(seed=seed)][1] for seed in range(seeds)])
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Mean and standard error of values [seeds]; the error of one is 0."""
+    seeds = len(values)
+    return float(values.mean()), float(values.std(correction=min(1, seeds - 1))) / seeds**0.5

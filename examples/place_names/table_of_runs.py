@@ -15,7 +15,7 @@ def write(results: Results, studies: Sequence[Study], seeds: int, path: Path) ->
     """A row has all that a training depends on, then its accuracies in percent."""
     accuracies = [f"{split} top-{k}" for split, k in product(SPLITS, TOPS)]
     runs = [run for study in studies for run in (*study.tried(), *study.best(results, seeds))]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow([*Condition._fields, "loss", "lr", "decay", "seed", *accuracies])
         for run in dict.fromkeys(runs):

@@ -12,8 +12,8 @@ WIDE = 400  # so that no cell is wrapped
 
 def to_markdown(table: Table) -> str:
     text = StringIO()
-    Console(file=text, width=WIDE).print(table)
-    return "\n".join(map(str.rstrip, text.getvalue().strip("\n").splitlines()))
+    Console(file=text, width=WIDE, color_system=None, force_terminal=False).print(table)
+    return "\n".join(map(str.rstrip, text.getvalue().splitlines())).strip("\n")
 
 
 class Document:
@@ -37,8 +37,10 @@ class Document:
         """Return the page."""
         path = self._out / f"{self._name}.md"
         kept = (
-            path.read_text().partition(self._marker)[0] if path.exists() else f"# {self._title}\n\n"
+            path.read_text(encoding="utf-8").partition(self._marker)[0]
+            if path.exists()
+            else f"# {self._title}\n\n"
         )
         text = "\n\n".join(part.strip("\n") for part in [self._marker, *self._parts])
-        path.write_text(f"{kept}{text}\n")
+        path.write_text(f"{kept}{text}\n", encoding="utf-8")
         return path

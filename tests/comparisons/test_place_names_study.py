@@ -248,7 +248,7 @@ def test_the_readme_has_the_numbers_of_the_report():
         ]
         return found
 
-    readme = (root / "README.md").read_text().partition("## What it does for accuracy")[2]
+    readme = (root / "README.md").read_text().partition("## Effect on accuracy")[2]
     table = re.findall(r"^\| .*", readme.partition("\n## ")[0], re.MULTILINE)[1:]
     assert len(table) == 4
     for loss, *numbers in map(cells, table):

@@ -2,7 +2,7 @@
 
     python -m bench.linear
 
-Writes linear-DEVICE.md.  Each step runs in a process of its own; the implementations take turns.
+Writes linear-DEVICE.md.  On a CPU each step runs in a process of its own; the implementations take turns.
 """
 
 import importlib.util
@@ -123,7 +123,9 @@ def measure(shape: str, dtype: str, device: str, rounds: int) -> pd.DataFrame:
     """Return medians by implementation."""
     spawn = multiprocessing.get_context("spawn")
     found = []
-    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
+    # a CPU's memory is that of a process
+    tasks = 1 if device == "cpu" else None
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=tasks) as pool:
         for _ in range(rounds):
             for name in IMPLEMENTATIONS:
                 seconds, peak, layer = pool.submit(run, name, shape, dtype, device).result()

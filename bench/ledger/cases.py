@@ -20,6 +20,7 @@ _SM_90 = [
     Case(SMALL, 5, F16),
     Case(SMALL, 5, F64),
     Case(SMALL, 5, F32, aligned=False),
+    *(Case(n, 5, t) for n in (21, 100, 1001) for t in _TYPES),
     Case(21841, 5, F32),
     *(Case(1048576, 5, t) for t in _TYPES),
     *(Case(LARGE, k, F32) for k in (10, 16)),

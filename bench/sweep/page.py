@@ -45,7 +45,7 @@ def _run(file: Path) -> tuple[dict[str, Any], str, pd.DataFrame]:
     header, *lines = map(json.loads, file.read_text().splitlines())
     frame = pd.DataFrame(lines)
     rate = frame["bytes"] / frame["seconds"]
-    dtype = frame["case"].str.extract("(bfloat16|float32)", expand=False)
+    dtype = frame["case"].str.extract("(bfloat16|float32|float64)", expand=False)
     copies = (rate / frame["share"]).groupby(dtype, sort=False).max()  # bytes a second
     frame["share"] = rate / dtype.map(copies)
     rows = pd.DataFrame([of_case(found) for _, found in frame.groupby("case", sort=False)])

@@ -10,7 +10,7 @@ from triton.testing import do_bench
 
 from bench.ahead_of_time import Case
 from bench.sweep.variants import text
-from triton_topk.batch import Batch
+from triton_topk.batch import Batch, accumulation_dtype
 from triton_topk.kernels import launch
 from triton_topk.kernels.config import Config
 
@@ -27,8 +27,9 @@ class Launches:
         self.scores = torch.randn(shape, device=device).to(case.dtype)
         self.gradient = torch.empty_like(self.scores)
         labels = torch.randint(case.n, shape[:1], device=device)
-        batch = Batch(self.scores, labels, normalizer=torch.tensor(float(shape[0]), device=device))
-        tensors = {"losses": torch.empty(shape[:1], device=device), "gradient": self.gradient}
+        of_rows = {"device": device, "dtype": accumulation_dtype(case.dtype)}
+        batch = Batch(self.scores, labels, normalizer=torch.tensor(float(shape[0]), **of_rows))
+        tensors = {"losses": torch.empty(shape[:1], **of_rows), "gradient": self.gradient}
         self._launch = partial(launch.run, batch, case.parameters, **tensors)
 
     def __call__(self, config: Config) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 from triton.backends.compiler import GPUTarget
 
-from bench.ahead_of_time import BF16, F32, Case, compile_only
+from bench.ahead_of_time import BF16, F32, F64, Case, compile_only
 from bench.processes import processes
 from triton_topk.kernels import config as table
 from triton_topk.kernels import launch
@@ -23,10 +23,23 @@ CASES = [
     *(Case(n, 5, dtype) for n in (2000, 8192) for dtype in (F32, BF16)),
     *(Case(1000, k, F32) for k in (10, 16, 1, 2)),
     *(Case(n, 5, F32, loss="smooth_svm_lq") for n in (1000, 32_768, 131_072)),
-    *(Case(n, 5, BF16, loss="smooth_svm_lq") for n in (1000, 32_768)),
-    *(Case(n, None, dtype, loss="lq_loss") for n in (1000, 32_768) for dtype in (F32, BF16)),
-    Case(1000, 5, F32, loss="hard_svm"),
+    *(Case(n, 5, BF16, loss="smooth_svm_lq") for n in (1000, 32_768, 131_072)),
+    *(
+        Case(n, None, dtype, loss="lq_loss")
+        for n in (1000, 32_768, 131_072)
+        for dtype in (F32, BF16)
+    ),
+    *(Case(n, 5, F32, loss="hard_svm") for n in (1000, 32_768, 131_072)),
     Case(1000, 10, BF16),
+    *(
+        Case(n, 5, dtype)
+        for n in (10, 21, 50, 100, 129, 257, 365, 500, 1001, 50_257, 2**20)
+        for dtype in (F32, BF16)
+    ),
+    *(Case(n, 5, BF16) for n in (300, 512)),
+    *(Case(100, None, dtype, loss="lq_loss") for dtype in (F32, BF16)),
+    *(Case(131_072, k, F32) for k in (10, 16)),
+    Case(1000, 5, F64),
 ]
 
 
@@ -56,7 +69,7 @@ def variants(case: Case) -> list[Config]:
 
 def _is_kernel(case: Case, config: Config) -> bool:
     """The result says whether there is such a kernel, which compiles in seconds."""
-    scores = config.blocks * config.vectors * 16 // case.dtype.itemsize
+    scores = config.blocks * config.vectors * table.vector_of(case.n, case.dtype)
     fits = 32 * config.warps * (config.registers or 0) <= 65_536 and config.warps <= 16
     short = config.stream or scores <= _MOST_SCORES
     return fits and short and launch.in_range(case.parameters, case.n, case.dtype, config)

@@ -17,6 +17,7 @@ _REGISTERS = 65536  # of a multiprocessor
 _MAX_CANDIDATES = 16  # a lane's; more take minutes to compile
 _FEW_CANDIDATES = 4  # a lane's
 _LOW = 8  # scores of a position, all of which are candidates
+_FEW_CLASSES = 16
 _SHORT = 2048
 _LONG = 8192
 _PART_WARPS = 4
@@ -66,9 +67,9 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
             warps = _LONGEST_PART // (scores * _WARP)
         # a function of n alone, so that a row's bits do not depend on the batch
         parts = _ceil_div(n, scores * _WARP * warps)
-    columns, vectors = _columns(n, degree, size, stream, scores, warps)
+    columns, vectors = _columns(n, degree, dtype, stream, scores, warps)
     config = laid_out(Config(1, columns, 1, stream, warps, None, vectors, parts), n, dtype)
-    registers = _registers(config, n, degree, size, mixed)
+    registers = _registers(config, n, degree, dtype, mixed)
     if registers is None:
         return config
     return replace(config, registers=min(registers, _REGISTERS // (warps * _WARP)))
@@ -76,20 +77,26 @@ def choose(n: int, degree: int, dtype: torch.dtype, mixed: bool = False) -> Conf
 
 def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
     """Compute the rows a program and blocks a row that columns, warps and parts make of rows of n scores."""
-    tile = config.warps * _WARP * _VECTOR_BYTES // dtype.itemsize
+    tile = config.warps * _WARP * vector_of(n, dtype)
     columns = min(config.columns, tile) if config.parts == 1 else tile
     blocks = _ceil_div(_ceil_div(n, columns * config.vectors), config.parts)
     return replace(config, rows=tile // columns, columns=columns, blocks=blocks)
 
 
+def vector_of(n: int, dtype: torch.dtype) -> int:
+    """Count the adjacent scores that one instruction moves: as 16 bytes hold, where rows begin at multiples of that."""
+    return math.gcd(n, _VECTOR_BYTES // dtype.itemsize)
+
+
 def _columns(
-    n: int, degree: int, size: int, stream: bool, scores: int, warps: int
+    n: int, degree: int, dtype: torch.dtype, stream: bool, scores: int, warps: int
 ) -> tuple[int, int]:
     """Choose columns and vectors for rows that are not in parts; short rows share a program."""
-    vector = _VECTOR_BYTES // size
+    vector = vector_of(n, dtype)
     tile = warps * _WARP * vector
-    most = 40 if size == 4 and degree <= 5 else scores
-    columns = min(tile, max(4 * vector, _power_of_two(_ceil_div(n * vector, most))))
+    most = 40 if dtype.itemsize == 4 and degree <= 5 else scores
+    fewest = (2 if n <= _FEW_CLASSES else 4) * vector
+    columns = min(tile, max(fewest, _power_of_two(_ceil_div(n * vector, most))))
     vectors = 1 if degree == 1 else 2
     top = top_size(degree)
     while (
@@ -97,10 +104,6 @@ def _columns(
         and _candidates(top, _ceil_div(n, columns * vectors), columns, vector) > _MAX_CANDIDATES
     ):
         columns *= 2
-    if n % vector and n > 2 * columns and not stream:
-        columns = (
-            tile  # several rows of no alignment would be moved between layouts, score by score
-        )
     # positions of half the height only where they are high, or a lane has many candidates
     blocks = _ceil_div(n, columns)
     low = _height(blocks, vector) <= _LOW
@@ -109,32 +112,33 @@ def _columns(
     return columns, vectors
 
 
-def _registers(config: Config, n: int, degree: int, size: int, mixed: bool) -> int | None:
+def _registers(config: Config, n: int, degree: int, dtype: torch.dtype, mixed: bool) -> int | None:
     """Limit the registers of a lane: fewer make room for more warps, but none should be spilled."""
-    vector = _VECTOR_BYTES // size
+    size, vector = dtype.itemsize, vector_of(n, dtype)
     short, stream = n <= _SHORT, config.stream
+    few = config.blocks * config.vectors * vector <= 32  # scores of a lane
     if size == 8:
         return None
-    if degree > 10 or (n % vector and config.rows > 1 and not stream):
+    if degree > 10:
         return 168
     if size == 4 and not stream and n > _LONG and config.parts == 1:
         return 255
     if degree > 5:
         return 128
-    if size == 4 and short and config.vectors == 1 and config.blocks * vector <= 32:
+    if size == 4 and short and (config.vectors == 1 or not stream) and few:
         return 88 if stream else 96
     if size == 2 and stream and not (mixed and short):
         return 96 if short or config.parts > 1 else 112
     return 128
 
 
-def in_range(config: Config, top: int, degree: int, dtype: torch.dtype) -> bool:
-    """Return whether the kernel can hold rows this long.
+def in_range(config: Config, n: int, top: int, degree: int, dtype: torch.dtype) -> bool:
+    """Return whether the kernel can hold rows of n scores.
 
     The polynomial of one lane's scores must be in range when they are all equal, before any scaling; and the
     candidates, the scores of the label's position and `top` others, must be few for every lane.
     """
-    vector = _VECTOR_BYTES // dtype.itemsize
+    vector = vector_of(n, dtype)
     scores = config.blocks * config.vectors * vector
     largest = math.comb(scores, min(degree, scores // 2))
     candidates = _candidates(top, config.blocks, config.columns, vector)

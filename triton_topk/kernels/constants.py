@@ -11,7 +11,7 @@ import triton.language as tl
 from triton import knobs
 
 from triton_topk.kernels import summary
-from triton_topk.kernels.config import Config, reducible_length, top_size
+from triton_topk.kernels.config import Config, reducible_length, top_size, vector_of
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
 
 _LARGEST_COEFFICIENT = 1e36  # and its reciprocal: in the range of float32
@@ -89,6 +89,11 @@ class Formula:
         return reducible_length(self.top)
 
     @property
+    def sorted_positions(self) -> int:
+        """Return the length of lists of positions that are merged."""
+        return reducible_length(self.taken)
+
+    @property
     def reducible(self) -> int:
         """Return the degree of polynomials that are multiplied."""
         return reducible_length(self.degree)
@@ -99,9 +104,9 @@ class Layout(Config):
     """A Layout lays rows of one kind over programs and lanes; scores have the shape [rows, columns]."""
 
     acc: tl.dtype  # of the arithmetic
-    vector: int  # scores of 16 bytes
+    coarse: bool  # whether scores have 16 bits
+    vector: int  # scores that one instruction moves
     align_rows: int  # scores of which each row's start is a multiple
-    align_n: int  # scores of which n is a multiple
     finish: bool = False  # whether the launch begins with the summaries of a row's parts
     merged: bool = False  # whether it begins with the summary of all shards of a row's classes
     summarize: bool = False  # whether it ends with the summary of a row, which is that of a shard
@@ -211,15 +216,15 @@ def formula(
 
 
 def layout(config: Config, of: Formula, n: int, dtype: torch.dtype, aligned: bool) -> Layout:
-    """Return the layout of rows of n scores, which start at multiples of 16 bytes if they are aligned."""
-    vector = 16 // dtype.itemsize
+    """Return the layout of rows of n scores, which start at multiples of `vector` if they are aligned."""
+    vector = vector_of(n, dtype)
     numbers = summary.size(of.top, of.degree)
     return Layout(
         **asdict(config),
         acc=tl.float64 if dtype == torch.float64 else tl.float32,
+        coarse=dtype.itemsize == 2,
         vector=vector,
         align_rows=vector if aligned else 1,
-        align_n=math.gcd(n, vector),
         numbers=numbers,
         summary=numbers + of.taken,
     )

@@ -51,7 +51,7 @@ def in_range(
     """Return whether the kernel can hold rows of n scores."""
     formula, _ = constants.formula(loss, n, dtype, sharded)
     config = config or choose(loss, n, dtype, sharded)
-    return table.in_range(config, formula.top, formula.degree, dtype)
+    return table.in_range(config, n, formula.top, formula.degree, dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -103,7 +103,8 @@ def _run(
     if scores.stride(1) != 1:
         scores = scores.contiguous()
     stride = scores.stride(0)
-    aligned = stride * scores.element_size() % 16 == 0 and scores.data_ptr() % 16 == 0
+    vector = table.vector_of(n, scores.dtype)
+    aligned = stride % vector == 0 and scores.data_ptr() % (vector * scores.element_size()) == 0
     plan = _plan(loss, n, scores.dtype, aligned, config, of_shard)
     n_programs = _ceil_div(n_rows, plan.rows)
     labels = labels.contiguous()
@@ -195,7 +196,7 @@ def _plan(
     config: table.Config | None,
     of_shard: _OfShard = None,
 ) -> _Plan:
-    """Plan the launches for rows of n scores.  aligned: whether all of them start at multiples of 16 bytes."""
+    """Plan the launches for rows of n scores.  aligned: whether all of them start at multiples of the vector."""
     if config is None:
         config = choose(loss, n, dtype, of_shard is not None)
         if torch.version.hip:

@@ -13,6 +13,7 @@ import triton.language as tl
 from triton_topk.kernels import blocks, lists, tuples
 
 NO_COLUMN = tl.constexpr(2**30)  # stands for a position where none is left
+_TAG = tl.constexpr(2**13 - 1)  # the largest that the last digits of a key hold
 
 
 class Taken(NamedTuple):
@@ -67,23 +68,77 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
     firsts: for each slot of a lane, the maximum [ROWS, LANES] of its position.
     """
-    COUNT: tl.constexpr = LOSS.taken
     HEIGHT: tl.constexpr = LAYOUT.height
-    LANES: tl.constexpr = LAYOUT.lanes
     # of a row's lanes, those that merge the candidates' largest values: 8 candidates each, or a position
-    NARROW: tl.constexpr = min(LANES, max(HEIGHT, triton.next_power_of_2(COUNT * HEIGHT) // 8))
-    # two tensors of positions have room for a step
-    STEP: tl.constexpr = min(COUNT, max(1, 2 * LANES // HEIGHT))
-    REST: tl.constexpr = COUNT % STEP
-    start = tl.arange(0, LANES)[None, :] * LAYOUT.vec
+    NARROW: tl.constexpr = min(
+        LAYOUT.lanes, max(HEIGHT, triton.next_power_of_2(LOSS.taken * HEIGHT) // 8)
+    )
+    start = tl.arange(0, LAYOUT.lanes)[None, :] * LAYOUT.vec
     label = tl.where(part.has_label, blocks.position_of(part.label, LAYOUT), NO_COLUMN)[:, None]
     maxima = ()
     for s in tl.static_range(len(firsts)):
         of_label = start + blocks.slot_column(s, LAYOUT) == label
         # a score of +inf makes the row NaN, whatever is taken
         maxima = maxima + (tl.where(of_label, float("inf"), firsts[s]),)
-    maxima, order = lists.sort(maxima)
-    taken = tl.zeros(maxima[0].shape, tl.int32)
+    if LAYOUT.coarse:
+        slots, wide, narrow = _take_at_once(maxima, start, NARROW, LOSS, LAYOUT)
+    else:
+        slots, wide, narrow = _take_in_turn(maxima, start, NARROW, LOSS, LAYOUT)
+    left = tl.full(maxima[0].shape, float("-inf"), LAYOUT.acc)
+    for s in tl.static_range(len(maxima)):
+        left = tl.maximum(left, tl.where(slots[s], float("-inf"), maxima[s]))
+    return Taken(slots, left, wide, narrow)
+
+
+@triton.jit
+def _integer(x):
+    """Return integers in the order of the numbers x, none of them NaN: a warp finds the largest by one instruction."""
+    BITS: tl.constexpr = x.dtype.primitive_bitwidth
+    bits = x.to(tl.int64 if BITS == 64 else tl.int32, bitcast=True)
+    # of a negative number, all but the sign are turned around
+    return bits ^ ((bits >> (BITS - 1)) & (2 ** (BITS - 1) - 1))
+
+
+@triton.jit
+def _take_at_once(maxima, start, NARROW: tl.constexpr, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """Take the positions of 16-bit scores: their keys, of which no two are equal, are merged as scores are.
+
+    A key is a maximum, and in the last digits, which 16 bits leave free, says its position.
+    """
+    tl.static_assert(LAYOUT.block <= _TAG + 1)
+    GONE: tl.constexpr = -(2**31)
+    keys = ()
+    for s in tl.static_range(len(maxima)):
+        position = start + blocks.slot_column(s, LAYOUT)
+        keys = keys + ((_integer(maxima[s]) & ~_TAG) | (_TAG - position),)
+    of_lane, _ = lists.sort(keys)
+    of_lane = tuples.padded(of_lane[: LOSS.taken], GONE, LOSS.sorted_positions)
+    largest = lists.merge_lanes(of_lane, LOSS.sorted_positions)
+    found = ()
+    for i in tl.static_range(LOSS.taken):
+        at = tl.where(largest[i] > GONE, _TAG - (largest[i] & _TAG), NO_COLUMN)
+        found = found + (at,)
+    slots = ()
+    for s in tl.static_range(len(keys)):
+        slots = slots + (keys[s] >= largest[LOSS.taken - 1][:, None],)
+    wide = _repeated(found, LAYOUT.height, LAYOUT.lanes)
+    return slots, wide, _repeated(found, LAYOUT.height, NARROW)
+
+
+@triton.jit
+def _take_in_turn(maxima, start, NARROW: tl.constexpr, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
+    """Take positions one by one."""
+    COUNT: tl.constexpr = LOSS.taken
+    HEIGHT: tl.constexpr = LAYOUT.height
+    LANES: tl.constexpr = LAYOUT.lanes
+    # two tensors of positions have room for a step
+    STEP: tl.constexpr = min(COUNT, max(1, 2 * LANES // HEIGHT))
+    REST: tl.constexpr = COUNT % STEP
+    keys = ()
+    for s in tl.static_range(len(maxima)):
+        keys = keys + (_integer(maxima[s]),)
+    keys, order = lists.sort(keys)
+    taken = tl.zeros(keys[0].shape, tl.int32)
     none = (tl.full([LAYOUT.rows], NO_COLUMN, tl.int32),) * STEP
     wide = ()
     narrow = ()
@@ -92,43 +147,44 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
         narrow = narrow + _repeated(none, HEIGHT, NARROW)
     # not unrolled: the compiler takes a time that grows with the square of the code
     for _ in range(0, COUNT - REST, STEP):
-        maxima, order, taken, found = _take(maxima, order, taken, start, STEP, LAYOUT)
+        keys, order, taken, found = _take(keys, order, taken, start, STEP, LAYOUT)
         wide = _append(wide, _repeated(found, HEIGHT, LANES))
         narrow = _append(narrow, _repeated(found, HEIGHT, NARROW))
     if REST > 0:
-        maxima, order, taken, found = _take(maxima, order, taken, start, REST, LAYOUT)
+        keys, order, taken, found = _take(keys, order, taken, start, REST, LAYOUT)
         found = found + none[REST:]
         wide = _append(wide, _repeated(found, HEIGHT, LANES))
         narrow = _append(narrow, _repeated(found, HEIGHT, NARROW))
     slots = ()
-    for s in tl.static_range(len(firsts)):
+    for s in tl.static_range(len(maxima)):
         slots = slots + ((taken >> s) % 2 == 1,)
-    return Taken(slots, maxima[0], wide, narrow)
+    return slots, wide, narrow
 
 
 @triton.jit
-def _take(maxima, order, taken, start, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
-    """Take the COUNT positions with the largest maxima.
+def _take(keys, order, taken, start, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
+    """Take the COUNT positions with the largest keys.
 
-    maxima: of a lane's positions, descending; order: their slots, as digits; taken: the slots taken, as bits;
+    keys: of a lane's positions, descending; order: their slots, as digits; taken: the slots taken, as bits;
     start: the lane's first column.
     """
+    GONE: tl.constexpr = -(2 ** (keys[0].dtype.primitive_bitwidth - 1))
     found = ()
     for _ in tl.static_range(COUNT):
-        largest = tl.max(maxima[0], axis=1)
+        # where none is left, no lane has the largest
+        largest = tl.maximum(tl.max(keys[0], axis=1), GONE + 1)
         slot = order % 16
         position = start + blocks.slot_column(slot, LAYOUT)
-        at = tl.min(tl.where(maxima[0] == largest[:, None], position, NO_COLUMN), axis=1)
+        at = tl.min(tl.where(keys[0] == largest[:, None], position, NO_COLUMN), axis=1)
         found = found + (at,)
         is_found = position == at[:, None]
         taken = tl.where(is_found, taken | (1 << slot), taken)
         order = tl.where(is_found, order // 16, order)
         shifted = ()
-        for s in tl.static_range(len(maxima) - 1):
-            shifted = shifted + (tl.where(is_found, maxima[s + 1], maxima[s]),)
-        # NaN stands for a maximum that is gone, and tl.max leaves it out
-        maxima = shifted + (tl.where(is_found, float("nan"), maxima[len(maxima) - 1]),)
-    return maxima, order, taken, found
+        for s in tl.static_range(len(keys) - 1):
+            shifted = shifted + (tl.where(is_found, keys[s + 1], keys[s]),)
+        keys = shifted + (tl.where(is_found, GONE, keys[len(keys) - 1]),)
+    return keys, order, taken, found
 
 
 @triton.jit

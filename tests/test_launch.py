@@ -20,7 +20,8 @@ from triton.runtime.driver import driver
 from bench.ahead_of_time import Driver, Recorder
 from triton_topk.batch import Batch
 from triton_topk.kernels import launch
-from triton_topk.losses import Lq
+from triton_topk.kernels.config import vector_of
+from triton_topk.losses import Lq, SmoothSVM
 
 LQ = Lq(0.7)
 
@@ -45,6 +46,16 @@ def unaligned(tensor: Tensor) -> Tensor:
     """A copy that starts at no multiple of 16 bytes."""
     out = torch.zeros(tensor.numel() + 1, dtype=tensor.dtype)[1:].view(tensor.shape)
     return out.copy_(tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_rows_of_any_length_fill_the_lanes(dtype: torch.dtype) -> None:
+    for n in (*range(8, 600), 1001, 2047, 5000, 50_257):
+        config = launch.choose(SmoothSVM(5, 1.0, 1.0), n, dtype)
+        vector = vector_of(n, dtype)
+        # no row begins between two vectors, which would have a layout of their own
+        assert n % vector == 0
+        assert config.parts * config.columns / vector <= n / 4
 
 
 # What Triton has compiled, kept

@@ -90,14 +90,15 @@ def test_every_layout(loss: Loss, layout: str | None) -> None:
         assert_same(scores.double(), labels, loss, config)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_wherever_the_largest_are(layout: str) -> None:
+def test_wherever_the_largest_are(layout: str, dtype: torch.dtype) -> None:
     n, k = 150, 16
     torch.manual_seed(0)
     column = torch.arange(n)
     # in adjacent columns, each fourth, each 32nd, anywhere
     order = [column, -column, column % 4 * n + column, column % 32 * n + column, torch.randperm(n)]
-    scores = torch.stack([x.argsort().argsort() for x in order]).float()
+    scores = torch.stack([x.argsort().argsort() for x in order]).to(dtype)
     assert_same(scores, torch.randint(n, (5,)), replace(HARD, k=k), LAYOUTS[layout])
 
 
@@ -127,6 +128,26 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
     assert gradient.isfinite().all()
     # the interpreter cuts off where a GPU rounds
     torch.testing.assert_close(gradient, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_any_sixteen_bits(k: int, dtype: torch.dtype) -> None:
+    """Zeros of both signs, subnormal numbers of float16, many ties, and fewer positions than are taken."""
+    torch.manual_seed(k)
+    for n in (17, 32, 300):
+        bits = torch.randint(-(2**15), 2**15, (6, n)).to(torch.int16)
+        scores = bits.view(dtype).nan_to_num(-0.0).clamp(-1000, 1000)
+        scores[3:] *= 1e-6
+        # the interpreter has no subnormal numbers of bfloat16
+        scores = torch.where(scores.float().abs() < 1e-37, -0.0, scores)
+        labels = torch.randint(n, (6,))
+        losses, gradient = run(launch, scores, labels, replace(HARD, k=k))
+        expected_losses, expected = run(eager, scores.float(), labels, replace(HARD, k=k))
+        torch.testing.assert_close(losses, expected_losses)
+        # the interpreter cuts off where a GPU rounds
+        rtol = torch.finfo(dtype).eps
+        torch.testing.assert_close(gradient, expected.to(dtype), rtol=rtol, atol=1e-7)
 
 
 @pytest.mark.exhaustive(one_in=2)

@@ -43,11 +43,11 @@ tests() { # NAME SECONDS ARGUMENT...
 run() {
     case $1 in
     device) lines=40 step device 30 python3 -m bench.device ;;
-    smoke) lines=50 step smoke 75 python3 -m tests.smoke ;;
+    smoke) lines=60 step smoke 105 python3 -m tests.smoke ;;
     compile) step compile 200 python3 -m bench.sweep --compile "$cores" ;;
     tests) tests tests 110 tests/test_gpu.py tests/test_gpu_citizen.py -k "not two_to_the_31" ;;
     offsets) tests offsets 45 tests/test_gpu.py tests/test_gpu_citizen.py -k two_to_the_31 -n 1 ;;
-    sweep) lines=60 step sweep 180 python3 -m bench.sweep --out "$out/sweep.jsonl" ;;
+    sweep) lines=70 step sweep 150 python3 -m bench.sweep --table --out "$out/sweep.jsonl" ;;
     ncu)
         lines=1 step ncu 30 ncu --clock-control none --kernel-name regex:loss_kernel --section SpeedOfLight \
             --section SchedulerStats --section WarpStateStats --section Occupancy --section LaunchStats \

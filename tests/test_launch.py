@@ -53,9 +53,11 @@ def test_rows_of_any_length_fill_the_lanes(dtype: torch.dtype) -> None:
     for n in (*range(8, 600), 1001, 2047, 5000, 50_257):
         config = launch.choose(SmoothSVM(5, 1.0, 1.0), n, dtype)
         vector = vector_of(n, dtype)
-        # no row begins between two vectors, which would have a layout of their own
-        assert n % vector == 0
+        # no short row begins between two vectors, whose scores Triton would move between lanes
+        assert n % vector == 0 or (n > 1024 and config.rows == 1)
         assert config.parts * config.columns / vector <= n / 4
+        # their code is unrolled, which compiles in seconds
+        assert config.stream or config.blocks * config.vectors <= 40
 
 
 # What Triton has compiled, kept

@@ -59,7 +59,7 @@ def variants(case: Case) -> list[Config]:
             replace(base, columns=int(base.columns * wider), warps=max(1, int(warps * more)))
             for wider, more in ((2, 1), (2, 2), (4, 4), (0.5, 0.5))
         ]
-        layouts.append(replace(base, vectors=3 - base.vectors))
+        layouts += [replace(each, vectors=3 - base.vectors) for each in (*layouts[:1], layouts[-1])]
         if case.n >= 16_384:
             layouts += [replace(base, parts=each, warps=warps // each) for each in (2, 4)]
     tried = [replace(each, registers=r) for each, r in product(layouts, _REGISTERS)]

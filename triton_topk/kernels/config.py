@@ -84,8 +84,13 @@ def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
 
 
 def vector_of(n: int, dtype: torch.dtype) -> int:
-    """Count the adjacent scores that one instruction moves: as 16 bytes hold, where rows begin at multiples of that."""
-    return math.gcd(n, _VECTOR_BYTES // dtype.itemsize)
+    """Count the adjacent scores of a lane, those of 16 bytes: fewer where short rows begin between multiples of these.
+
+    Triton moves the scores of longer ones, of which it reads one by one, between lanes, which takes few instructions
+    where a row has a warp for itself.  Code for each of their vectors would take minutes to compile.
+    """
+    vector = _VECTOR_BYTES // dtype.itemsize
+    return math.gcd(n, vector) if n <= _SHORT // 2 else vector
 
 
 def _columns(

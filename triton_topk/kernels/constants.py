@@ -105,8 +105,9 @@ class Layout(Config):
 
     acc: tl.dtype  # of the arithmetic
     coarse: bool  # whether scores have 16 bits
-    vector: int  # scores that one instruction moves
+    vector: int  # adjacent scores of a lane
     align_rows: int  # scores of which each row's start is a multiple
+    align_n: int  # scores of which n is a multiple
     finish: bool = False  # whether the launch begins with the summaries of a row's parts
     merged: bool = False  # whether it begins with the summary of all shards of a row's classes
     summarize: bool = False  # whether it ends with the summary of a row, which is that of a shard
@@ -225,6 +226,7 @@ def layout(config: Config, of: Formula, n: int, dtype: torch.dtype, aligned: boo
         coarse=dtype.itemsize == 2,
         vector=vector,
         align_rows=vector if aligned else 1,
+        align_n=math.gcd(n, vector),
         numbers=numbers,
         summary=numbers + of.taken,
     )

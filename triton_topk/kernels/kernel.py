@@ -88,7 +88,7 @@ def loss_kernel(
     # beyond the batch, the last program does the last row again
     number = tl.minimum(number, n_rows - 1)
     # known multiples, in terms that the compiler sees through on every target
-    n = n // LAYOUT.vector * LAYOUT.vector
+    n = n // LAYOUT.align_n * LAYOUT.align_n
     scores_stride = scores_stride // LAYOUT.align_rows * LAYOUT.align_rows
     scores += number * scores_stride
     n_classes = n + 1 if LAYOUT.merged else n  # the class behind stands for those of other shards

@@ -31,7 +31,7 @@ STRUCTURES = [
     Case(1000, 5, F32, hits=True),
     Case(1000, 5, F32, aligned=False),
     *(Case(n, 5, F32) for n in (21, 128, 1001, 4096, 16_384, 32_768, 131_072)),
-    *(Case(n, 5, BF16) for n in (1001, 4096, 32_768, 131_072)),
+    *(Case(n, 5, BF16) for n in (21, 100, 1001, 4096, 32_768, 131_072)),
     *(Case(n, k, F32) for n in (21, 1001) for k in (10, 16)),
     *(Case(1000, 5, dtype, loss="hard_svm") for dtype in (F32, BF16)),
     *(Case(n, 5, dtype, loss="smooth_svm_lq") for n in (1000, 32_768) for dtype in (F32, BF16)),

@@ -1,8 +1,8 @@
 """A row is read in blocks of columns, and its columns belong to positions.
 
 A block is a tuple of one or two tensors [ROWS, COLUMNS] of adjacent columns, of which a lane has a vector each: VEC
-adjacent columns, as many as 128 bits hold.  What a position holds is a column of every block: of 16-bit scores two
-columns, since a position's candidates are read one by one however small they are.  Two tensors a block make twice the
+adjacent columns, at most as many as 128 bits hold.  A position holds a column of every block: two columns where VEC is
+8, since a position's candidates are read one by one however small they are.  Two tensors a block make twice the
 positions, of half the candidates.
 """
 

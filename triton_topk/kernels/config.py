@@ -18,6 +18,7 @@ _MAX_CANDIDATES = 16  # a lane's; more take minutes to compile
 _FEW_CANDIDATES = 4  # a lane's
 _LOW = 8  # scores of a position, all of which are candidates
 _FEW_CLASSES = 16
+_MOST_LOADS = 32  # of a lane, which are unrolled; more take a minute to compile
 _SHORT = 2048
 _LONG = 8192
 _PART_WARPS = 4
@@ -84,10 +85,10 @@ def laid_out(config: Config, n: int, dtype: torch.dtype) -> Config:
 
 
 def vector_of(n: int, dtype: torch.dtype) -> int:
-    """Count the adjacent scores of a lane, those of 16 bytes: fewer where short rows begin between multiples of these.
+    """Count the adjacent scores of a lane: as many as 16 bytes hold, or fewer where short rows begin in between.
 
-    Triton moves the scores of longer ones, of which it reads one by one, between lanes, which takes few instructions
-    where a row has a warp for itself.  Code for each of their vectors would take minutes to compile.
+    Triton reads a longer row that does so score by score, and moves the scores between lanes to vectors of 16 bytes.
+    That takes few instructions where a row has a warp for itself; code for single scores would take minutes to compile.
     """
     vector = _VECTOR_BYTES // dtype.itemsize
     return math.gcd(n, vector) if n <= _SHORT // 2 else vector
@@ -100,6 +101,8 @@ def _columns(
     vector = vector_of(n, dtype)
     tile = warps * _WARP * vector
     most = 40 if dtype.itemsize == 4 and degree <= 5 else scores
+    if not stream:
+        most = min(most, _MOST_LOADS * vector)
     fewest = (2 if n <= _FEW_CLASSES else 4) * vector
     columns = min(tile, max(fewest, _power_of_two(_ceil_div(n * vector, most))))
     vectors = 1 if degree == 1 else 2
@@ -112,7 +115,7 @@ def _columns(
     # positions of half the height only where they are high, or a lane has many candidates
     blocks = _ceil_div(n, columns)
     low = _height(blocks, vector) <= _LOW
-    if low and _candidates(top, blocks, columns, vector) <= _FEW_CANDIDATES:
+    if columns >= n or (low and _candidates(top, blocks, columns, vector) <= _FEW_CANDIDATES):
         vectors = 1
     return columns, vectors
 
@@ -188,7 +191,7 @@ def _candidates(top: int, blocks: int, columns: int, vector: int) -> int:
 
 
 def _height(blocks: int, vector: int) -> int:
-    """Count the scores of a position, which has two of each block of 16-bit scores."""
+    """Count the scores of a position, which has two of each block of vectors of 8 scores."""
     return _power_of_two(blocks * max(1, vector // 4))
 
 

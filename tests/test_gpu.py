@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import triton_topk
 from triton_topk import eager
-from triton_topk.batch import Batch
+from triton_topk.batch import _FEW_LABELS, Batch
 from triton_topk.kernels.backend import kernels
 from triton_topk.losses import HardSVM, Lq, Mixture, SmoothSVM
 from triton_topk.losses import Loss as Parameters
@@ -244,6 +244,21 @@ def test_equal_scores_have_equal_gradients(
     for row, of_row, label in rows:
         del row[label], of_row[label]
         assert len(set(zip(row, of_row, strict=True))) == len(set(row))
+
+
+@every_loss
+@pytest.mark.parametrize(("few", "counted"), [(7, 0), (7, 5), (7, 7), (_FEW_LABELS, 1500)])
+def test_a_kernel_counts_few_labels(loss: Loss, few: int, counted: int) -> None:
+    """The mean of a batch is the same with rows of ignored labels, with which its labels are not few."""
+    torch.manual_seed(counted)
+    scores = torch.randn(few + _FEW_LABELS, 1000, device="cuda")
+    labels = torch.randint(1000, scores.shape[:1], device="cuda")
+    labels[counted:few] = labels[few:] = -100
+    of_few, of_all = (
+        torch.autograd.grad(loss(leaf, labels[: len(leaf)]), leaf)[0]
+        for leaf in (scores[:few].clone().requires_grad_(), scores.requires_grad_())
+    )
+    torch.testing.assert_close(of_all[:few], of_few, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("n_rows", [5, 6000])

@@ -30,6 +30,9 @@ _LARGEST = 2**63 - 1
 
 N_TENSORS = 7  # of a batch, its first fields
 
+# Few labels on a GPU are counted by every program of a kernel that reads them, in less time than a kernel's start.
+_FEW_LABELS = 2048
+
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Weight | None, float | Tensor | None, float | Tensor | None]
 
@@ -54,6 +57,7 @@ class Batch(NamedTuple):
     summary: Tensor | None = None  # of all classes, if these are a shard; or to be filled
     complete: bool | None = None  # each label is a class, none is ignored; None: not looked at
     divisor: float = 1.0  # divides the losses, too
+    uncounted: int | None = None  # the number of labels other than this divides the losses, too
 
     @classmethod
     def of(
@@ -85,15 +89,18 @@ class Batch(NamedTuple):
             of_samples = margin.dim() == scores.dim()
             margins = (as_rows(margin) if of_samples else margin).expand(rows.shape[0], n_classes)
         complete = look(labels, n_classes, ignore_index) if plain else None
-        divided, divisor = None, 1.0
+        divided, divisor, uncounted = None, 1.0, None
         if normalizer is not None:
             if plain and not isinstance(normalizer, Tensor):
                 divisor = float(normalizer)
             else:
                 divided = _as_divisor(normalizer, scores)
         elif reduction == "mean":
-            if complete and weight is None and sample_weight is None:
+            weighted = weight is not None or sample_weight is not None
+            if complete and not weighted:
                 divisor = float(labels.shape[0])
+            elif plain and labels.is_cuda and not weighted and 0 < len(labels) <= _FEW_LABELS:
+                uncounted = ignore_index
             else:
                 dtype = accumulation_dtype(scores.dtype)
                 divided = sum_of_weights(
@@ -108,6 +115,7 @@ class Batch(NamedTuple):
             divided,
             complete=complete,
             divisor=divisor,
+            uncounted=uncounted,
         )
 
     @property
@@ -117,8 +125,8 @@ class Batch(NamedTuple):
 
     @property
     def tensors(self) -> BatchTensors:
-        """Return what an operator takes, the divisor as the normalizer."""
-        normalizer = self.normalizer
+        """Return what an operator takes, with one normalizer for all that divides the losses."""
+        normalizer = self.counted().normalizer
         if self.divisor != 1:
             normalizer = _as_divisor(self.divisor, self.scores)
         return (
@@ -130,6 +138,14 @@ class Batch(NamedTuple):
             normalizer,
             self.summary,
         )
+
+    def counted(self) -> Batch:
+        """Return the batch with the number of labels that divides the losses, if any does, as the normalizer."""
+        if self.uncounted is None:
+            return self
+        dtype = accumulation_dtype(self.scores.dtype)
+        number = sum_of_weights(self.labels, None, None, dtype, self.uncounted)
+        return self._replace(normalizer=number, uncounted=None)
 
     def part(self, rows: slice, scores: Tensor) -> Batch:
         """Return the batch of some rows, whose scores are given."""
@@ -163,8 +179,9 @@ class Batch(NamedTuple):
             factor = weights_of(label, self.weight, self.sample_weight, dtype, active)
         if self.divisor != 1:
             factor = factor / self.divisor
-        if self.normalizer is not None:
-            factor = factor / self.normalizer
+        normalizer = self.counted().normalizer
+        if normalizer is not None:
+            factor = factor / normalizer
         label = label.unsqueeze(-1)
         margin = None
         if self.margins is not None:

@@ -65,6 +65,7 @@ def _gather(summary: Tensor, shard: ClassShard) -> Tensor:
 
 def localized(shard: ClassShard, size: int, batch: Batch, loss: Loss) -> tuple[Batch, Loss, Tensor]:
     """Return the batch with the labels of this rank's classes, the loss of those, and their places (see Summary)."""
+    batch = batch.counted()
     scores, labels, n = batch.scores, batch.labels, batch.scores.shape[1]
     behind, before = labels >= shard.start + size, labels < shard.start
     # behind a shard without classes is a label before it, too

@@ -45,7 +45,7 @@ def run(
     gradient = torch.full(scores.shape, math.nan, dtype=scores.dtype)
     if config is not None:
         kwargs["config"] = fit(config, scores.shape[1])
-    names = "weight", "sample_weight", "margins", "normalizer"
+    names = "weight", "sample_weight", "margins", "normalizer", "uncounted"
     of_batch = {name: kwargs.pop(name, None) for name in names}
     batch = Batch(scores, labels, **of_batch)
     backend.run(batch, loss, losses=losses, gradient=gradient, **kwargs)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from losses import exactly_equal
 from running import run
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -52,6 +53,21 @@ def test_losses_are_divided_by_the_normalizer(
     by_four = run(backend, scores, labels, LQ, weight=weight, normalizer=torch.tensor(4.0))
     assert torch.equal(by_four[0], losses / 4)
     torch.testing.assert_close(by_four[1], gradient / 4)
+
+
+@pytest.mark.parametrize("backend", [launch, eager], ids=["kernel", "eager"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_rows", "ignored"), [(1, 0), (6, 2), (256, 256), (257, 1), (600, 85)])
+def test_labels_that_are_not_ignored_are_counted(
+    n_rows: int, ignored: int, dtype: torch.dtype, backend: object
+) -> None:
+    scores, labels = torch.randn(n_rows, 20, dtype=dtype), torch.randint(20, (n_rows,))
+    labels[torch.randperm(n_rows)[:ignored]] = LQ.ignore_index
+    number = torch.tensor(n_rows - ignored, dtype=dtype)
+    spread = torch.stack([labels, labels], 1)[:, 0]
+    expected = run(backend, scores, labels, LQ, normalizer=number)
+    found = run(backend, scores, spread, LQ, uncounted=LQ.ignore_index)
+    exactly_equal(found, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("n_rows", [0, 3])

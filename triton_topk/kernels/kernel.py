@@ -29,6 +29,7 @@ from triton_topk.kernels.constants import Numbers
         "margins_class_stride",
         "upstream_stride",
         "ignore_index",
+        "n_counted",
     ],
     do_not_specialize_on_alignment=[
         "labels",
@@ -60,6 +61,7 @@ def loss_kernel(
     margins_class_stride: "i64",
     upstream_stride: "i64",
     ignore_index: "i64",
+    n_counted: "i32",  # labels, whose number is the normalizer; or 0
     margin: "fp64",  # what follows: see constants.Numbers
     inverse: "fp64",
     rate: "fp64",
@@ -74,6 +76,9 @@ def loss_kernel(
     ACC: tl.constexpr = LAYOUT.acc
     rate = tl.full([1], rate, ACC)
     numbers = Numbers(margin, inverse, rate, tau, q, cut, truncated, mix)
+
+    if normalizer is not None:
+        divisor = rows.load_normalizer(normalizer, labels, n_counted, ignore_index).to(ACC)
 
     # Locate the rows of the program, and its part of them.
     PARTS: tl.constexpr = LAYOUT.parts if LAYOUT.accumulates or gradient is not None else 1
@@ -168,7 +173,7 @@ def loss_kernel(
         if sample_weight is not None:
             scale = scale * tl.load(sample_weight + number, mask=valid, other=0.0).to(ACC)
         if normalizer is not None:
-            scale = scale / tl.load(normalizer).to(ACC)
+            scale = scale / divisor
         if hits is not None:
             topk_hits.store(hits, rank, row, loss, first_part, LOSS)
         loss = tl.where(active, loss, 0.0) * scale

@@ -96,10 +96,15 @@ def _run(
     gradient: Tensor | None = None,
 ) -> None:
     """Launch what has these arguments of the kernel."""
-    scores, labels, weight, sample_weight, margins, normalizer, summaries = batch.tensors
-    n_rows, n = scores.shape
+    n_rows, n = batch.scores.shape
     if n_rows == 0:
         return
+    n_counted = 0
+    if batch.uncounted is not None:
+        # the kernel counts, and reads no normalizer
+        n_counted, any_number = n_rows, upstream if losses is None else losses
+        batch = batch._replace(normalizer=any_number, uncounted=None)
+    scores, labels, weight, sample_weight, margins, normalizer, summaries = batch.tensors
     if scores.stride(1) != 1:
         scores = scores.contiguous()
     stride = scores.stride(0)
@@ -116,6 +121,7 @@ def _run(
         *((0, 0) if margins is None else margins.stride()),
         0 if upstream is None else upstream.stride(0),
         loss.ignore_index,
+        n_counted,
         *plan.numbers,
     )
     if plan.first is not None:

@@ -37,6 +37,20 @@ def load_label(labels, n, ignore_index):
 
 
 @triton.jit
+def load_normalizer(normalizer, labels, n_counted, ignore_index):
+    """Return the number that divides the losses: the normalizer or, of n_counted labels, how many are not ignored."""
+    STEP: tl.constexpr = 256
+    at = tl.arange(0, STEP)
+    count = 0
+    for first in range(0, n_counted, STEP):
+        inside = at < n_counted - first
+        label = tl.load(labels + first + at, mask=inside, other=0).to(tl.int64)
+        count += tl.sum((inside & (label != ignore_index)).to(tl.int32))
+    given = tl.load(normalizer, mask=n_counted == 0, other=0.0)
+    return tl.where(n_counted > 0, count.to(given.dtype), given)
+
+
+@triton.jit
 def load_score(scores, label, active, valid, LAYOUT: tl.constexpr):
     """Return the label's score."""
     s_y = tl.load(scores + label, mask=valid, other=float("nan")).to(LAYOUT.acc)

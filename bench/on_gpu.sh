@@ -40,6 +40,12 @@ tests() { # NAME SECONDS ARGUMENT...
         --maxprocesses="$cores" --dist=load "$@"
 }
 
+bench() { # NAME SECONDS MEASUREMENTS
+    local losses="forward+backward and not (taylor or divide or summation or difftopk)"
+    lines=60 step "$1" "$2" python3 -m pytest bench/ --benchmark-only -q -W default -p no:cacheprovider --tb=short \
+        --benchmark-json="$out/$1.json" -k "${3/of_losses/$losses}"
+}
+
 run() {
     case $1 in
     device) lines=40 step device 30 python3 -m bench.device ;;
@@ -47,7 +53,7 @@ run() {
     compile) step compile 200 python3 -m bench.sweep --compile "$cores" ;;
     tests) tests tests 110 tests/test_gpu.py tests/test_gpu_citizen.py -k "not two_to_the_31" ;;
     offsets) tests offsets 45 tests/test_gpu.py tests/test_gpu_citizen.py -k two_to_the_31 -n 1 ;;
-    sweep) lines=70 step sweep 150 python3 -m bench.sweep --table --out "$out/sweep.jsonl" ;;
+    sweep) lines=70 step sweep 110 python3 -m bench.sweep --table --out "$out/sweep.jsonl" ;;
     ncu)
         lines=1 step ncu 30 ncu --clock-control none --kernel-name regex:loss_kernel --section SpeedOfLight \
             --section SchedulerStats --section WarpStateStats --section Occupancy --section LaunchStats \
@@ -60,13 +66,12 @@ run() {
                 python3 -m tests.smoke --repeats 0 -k "n21-k10|svm-n1000-k5-bfloat16"
         done
         ;;
-    bench)
-        lines=60 step bench 200 python3 -m pytest bench/ --benchmark-only -q -W default -p no:cacheprovider --tb=short \
-            --benchmark-json="$out/run.json" \
-            -k "test_eager_call or (forward+backward and (k5-b or (n1000 and float32)) and not summation and not difftopk)"
+    bench) # two parts of a run
+        bench run-1 110 "test_eager_call or (of_losses and float32 and k5-b)"
+        bench run-2 150 "of_losses and (bfloat16 and k5-b or n1000 and float32 and not (k5-b or compiled or Liger))"
         ;;
     linear)
-        lines=40 step linear 120 python3 -m bench.linear --out "$out" --dtype bfloat16 --rounds 1 \
+        lines=40 step linear 100 python3 -m bench.linear --out "$out" --dtype bfloat16 --rounds 1 \
             --shape 4096,512,32768 8192,4096,131072
         ;;
     *) echo "no step $1" >&2 && exit 2 ;;

@@ -83,6 +83,17 @@ def test_a_run_survives_its_files(tmp_path):
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "run.csv").read_text()
 
 
+def test_the_parts_of_a_run_are_one_run(tmp_path):
+    rows = measurements()
+    parts = [tmp_path / f"run-{i}.json" for i in range(2)]
+    for i, part in enumerate(parts):
+        part.write_text(content(rows[i::2]))
+    pd.testing.assert_frame_equal(load(*parts).rows, run(rows).rows)
+    main([*map(str, parts), "--out", str(tmp_path)])
+    whole = load(tmp_path / f"{run(rows).stem}.csv")
+    assert len(whole.measured) == len(rows)
+
+
 @pytest.mark.parametrize("plan", [CPU, GPU])
 def test_axes_are_those_of_the_plan(plan):
     found = axes(run(measurements(plan=plan)).measured)

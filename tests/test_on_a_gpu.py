@@ -145,7 +145,7 @@ def test_the_limits_are_as_long_as_the_script_and_the_docs_say(tmp_path):
     timeout.chmod(0o755)
     assert bash(SCRIPT, tmp_path / "out", first=tmp_path).returncode == 0
     limits = [int(file.read_text()) for file in (tmp_path / "out").iterdir()]
-    assert len(limits) == 10
+    assert len(limits) == 11
     for file in (SCRIPT, ROOT / "docs/benchmarks.md"):
         (minutes,) = re.findall(r"limits\b.* (\d+) minutes in all", file.read_text())
         assert sum(limits) == 60 * int(minutes)
@@ -174,8 +174,10 @@ WRITTEN = {  # by each step of a dry run
     "device.txt": "copies move .* TB/s",
     "smoke.txt": "float32 .* right\n(?s:.*)All structures are right",
     "tests.txt": r"\d\d\d skipped in",
-    "bench.txt": r"(?s)n = 1,000, k = 1,.*n = 32, k = 5,.*\d\d passed",
-    "run.json": "host time",
+    "run-1.txt": r"(?s)n = 1,000, k = 5, .*n = 32, k = 5, .*\d\d passed",
+    "run-1.json": "host time",
+    "run-2.txt": r"(?s)n = 1,000, k = 1,.*n = 32, k = 5, batch 32, bfloat16.*\d\d passed",
+    "run-2.json": "bfloat16",
     "linear.txt": r"linear_smooth_svm .*\n(?s:.*)Written: ",
     "linear-cuda.md": r"\(N, D, C\) = ",
     "sweep.txt": r"smooth_svm-n1000-k5-float32 \| (?s:.*)hard_svm-n1000-k5-float32 \| ",

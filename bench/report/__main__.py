@@ -22,9 +22,9 @@ from bench.report.tables import faster, headline
 README = Path("README.md")
 
 
-def write(file: Path, out: Path) -> list[Path]:
+def write(files: Sequence[Path], out: Path) -> list[Path]:
     """The CSV, the page and the figures of a run are written."""
-    run = load(file)
+    run = load(*files)
     table, text = out / f"{run.stem}.csv", out / f"{run.stem}.md"
     run.save(table)
     run = load(table)  # whose numbers have fewer digits
@@ -45,17 +45,18 @@ def readme_from(out: Path, readme: Path) -> str:
 def main(given: Sequence[str] | None = None) -> None:
     parser = Parser("bench.report", __doc__)
     default = Path("build/run.json")
-    file = "a run's JSON or CSV (%(default)s, which the first command writes)"
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", default=default, help=file)
+    file = f"a run's JSON or CSV, or its parts ({default}, which the first command writes)"
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", default=[default], help=file)
     parser.add_argument("--out", type=Path, help="default: build/reports, with --readme reports")
     readme = "bring README.md's tables and figure up to date with the runs in OUT"
     parser.add_argument("--readme", action="store_true", help=readme)
     arguments = parser.parse_args(given)
-    if not arguments.file.is_file():
-        parser.error(f"{arguments.file} does not exist; pytest bench/ --benchmark-only writes one")
+    for each in arguments.files:
+        if not each.is_file():
+            parser.error(f"{each} does not exist; pytest bench/ --benchmark-only writes one")
     out = arguments.out or Path("reports" if arguments.readme else "build/reports")
     out.mkdir(parents=True, exist_ok=True)
-    written = write(arguments.file, out)
+    written = write(arguments.files, out)
     if arguments.readme:
         README.write_text(readme_from(out, README))
         written.append(README)

@@ -42,15 +42,21 @@ class Run:
         path.write_text(f"# {json.dumps(self.about)}\n{table}")
 
 
-def load(path: Path) -> Run:
+def load(*parts: Path) -> Run:
+    """The parts of a run were measured one after the other on one machine; what is known of the first is of all."""
+    (about, _), *_ = found = [_read(part) for part in parts]
+    return Run(about, pd.concat([rows for _, rows in found]))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     text = path.read_text()
     if path.suffix == ".csv":
         about, table = text.split("\n", 1)
-        return Run(json.loads(about.removeprefix("# ")), pd.read_csv(StringIO(table)))
+        return json.loads(about.removeprefix("# ")), pd.read_csv(StringIO(table))
     content = json.loads(text)
     rows = content["left_out"] + [
         each["extra_info"] | {"seconds": each["stats"]["median"]}
         for each in content["benchmarks"]
         if each["extra_info"]  # not the host's time of a call
     ]
-    return Run(content["machine_info"] | content["run"], pd.DataFrame(rows))
+    return content["machine_info"] | content["run"], pd.DataFrame(rows)

@@ -30,8 +30,9 @@ _LARGEST = 2**63 - 1
 
 N_TENSORS = 7  # of a batch, its first fields
 
-# Few labels on a GPU are counted by every program of a kernel that reads them, in less time than a kernel's start.
-_FEW_LABELS = 2048
+# On a GPU every program of a kernel counts few labels.  With few scores all programs run at once, and counting takes
+# less time than launching kernels that do.
+_FEW_LABELS, _FEW_SCORES = 2**11, 2**21
 
 # The scores, labels, weight, margin and normalizer that a user gives.
 Tensors = tuple[Tensor, Tensor, Weight | None, float | Tensor | None, float | Tensor | None]
@@ -99,7 +100,7 @@ class Batch(NamedTuple):
             weighted = weight is not None or sample_weight is not None
             if complete and not weighted:
                 divisor = float(labels.shape[0])
-            elif plain and labels.is_cuda and not weighted and 0 < len(labels) <= _FEW_LABELS:
+            elif plain and rows.is_cuda and not weighted and _are_few(rows):
                 uncounted = ignore_index
             else:
                 dtype = accumulation_dtype(scores.dtype)
@@ -203,6 +204,11 @@ class Labelled(NamedTuple):
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _are_few(rows: Tensor) -> bool:
+    """Return whether the labels of a batch of scores, which has one at least, are to be counted by a kernel."""
+    return 0 < rows.shape[0] <= _FEW_LABELS and rows.numel() <= _FEW_SCORES
 
 
 def as_rows(scores: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ _FIGURES = {
     "ratios": "Time of others over time of ours against the number of classes n",
 }
 # The README's table has these: ours beside PyTorch's loss and the paper's code.
-_IN_README = (*tables.BASES, "F.cross_entropy", "authors' topk")
+_IN_README = (*tables.BASES, "F.cross_entropy", "F.cross_entropy compiled", "authors' topk")
 
 
 def page(run: Run) -> str:
@@ -74,24 +74,19 @@ def _unsteady(run: Run) -> str:
 
 
 def readme_blocks(runs: Sequence[Run], folder: str) -> dict[str, str]:
-    """Each device has a short table; the figure is of a GPU if there is one. Reports are in `folder`."""
-    runs = sorted(runs, key=lambda run: (run.about["kind"] == "cpu", run.about["name"]))
-    headlines = []
-    for run in runs:
-        of = "{name} ({kind}, {threads} threads), {date}, commit {commit}".format(**run.about)
-        about = f"{of}; {_unsteady(run)}\n{_report(run, folder)} has all of them."
-        headlines.append(f"{about}\n{tables.headline(run, _IN_README)}".rstrip())
-    figures = [*_images(runs[0], folder)["n"].values()][:1]
+    """A device, a GPU if there is one, has a short table and a figure.  Reports are in `folder`."""
+    run = min(runs, key=lambda run: (run.about["kind"] == "cpu", run.about["name"]))
+    report = f"[The report]({folder}{run.stem}.md)"
+    of = "{name} ({kind}, {threads} threads), {date}, commit {commit}".format(**run.about)
+    about = f"{of}; {_unsteady(run)}\n{report} has all of them."
+    figures = [*_images(run, folder)["n"].values()][:1]
     if figures:
         figures.append(
             "Lower is faster. On a level line a score takes the same time at every n. Solid lines are losses of this\n"
-            f"package. {_report(runs[0], folder)} explains the names."
+            f"package. {report} explains the names."
         )
-    return {"headline": "\n\n".join(headlines), "figures": "\n\n".join(figures)}
-
-
-def _report(run: Run, folder: str) -> str:
-    return f"[The report]({folder}{run.stem}.md)"
+    headline = f"{about}\n{tables.headline(run, _IN_README)}".rstrip()
+    return {"headline": headline, "figures": "\n\n".join(figures)}
 
 
 def refreshed(readme: str, blocks: dict[str, str]) -> str:

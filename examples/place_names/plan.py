@@ -15,6 +15,7 @@ WIDTHS = (8, 16)
 STEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # learning rates, up to far too large ones
 CONTROLLED = (CROSS_ENTROPY, SCALED, SMOOTH)
 FEW = {"lrs": LRS[1:3], "decays": DECAYS[1:]}  # settings, where others were seldom the best
+OF_CITIES = {"lrs": (*LRS[2:], 2 * LRS[3]), "decays": (0.0, 0.02, DECAYS[1])}
 
 
 def trials(
@@ -113,7 +114,7 @@ def full() -> list[Study]:
         Study(
             "Cities",
             "Does a loss help with many classes?",
-            trials([cities], CONTROLLED, **FEW),
+            trials([cities], CONTROLLED, **OF_CITIES),
         ),
         Study(
             "Many names",

@@ -92,6 +92,9 @@ def test_the_parts_of_a_run_are_one_run(tmp_path):
     main([*map(str, parts), "--out", str(tmp_path)])
     whole = load(tmp_path / f"{run(rows).stem}.csv")
     assert len(whole.measured) == len(rows)
+    parts[1].write_text(content(rows[1::2], GPU_ABOUT))
+    with pytest.raises(ValueError, match=r"run-1.json is no part of the run of .*run-0.json"):
+        load(*parts)
 
 
 @pytest.mark.parametrize("plan", [CPU, GPU])

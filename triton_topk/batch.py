@@ -30,7 +30,7 @@ _LARGEST = 2**63 - 1
 
 N_TENSORS = 7  # of a batch, its first fields
 
-# On a GPU every program of a kernel counts few labels.  With few scores all programs run at once, and counting takes
+# On a GPU every program of a kernel counts few labels.  With few scores most programs run at once, and counting takes
 # less time than launching kernels that do.
 _FEW_LABELS, _FEW_SCORES = 2**11, 2**21
 
@@ -100,7 +100,7 @@ class Batch(NamedTuple):
             weighted = weight is not None or sample_weight is not None
             if complete and not weighted:
                 divisor = float(labels.shape[0])
-            elif plain and rows.is_cuda and not weighted and _are_few(rows):
+            elif plain and not weighted and _are_few(rows):
                 uncounted = ignore_index
             else:
                 dtype = accumulation_dtype(scores.dtype)
@@ -207,8 +207,8 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _are_few(rows: Tensor) -> bool:
-    """Return whether the labels of a batch of scores, which has one at least, are to be counted by a kernel."""
-    return 0 < rows.shape[0] <= _FEW_LABELS and rows.numel() <= _FEW_SCORES
+    """Return whether a kernel is to count the labels of these rows, if there are any."""
+    return rows.is_cuda and 0 < rows.shape[0] <= _FEW_LABELS and rows.numel() <= _FEW_SCORES
 
 
 def as_rows(scores: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from bench.implementations import IMPLEMENTATIONS
 
 _ORDERS = {"implementation": IMPLEMENTATIONS, "dtype": SIZES, "work": (BOTH, FORWARD)}
 _CELL = ["implementation", "n", "k", "batch", "dtype", "work"]
+_OF_ALL_PARTS = ("name", "driver", "threads", "versions", "commit")
 _MEASURED = ["seconds", "share", "steady", "extra_memory"]
 
 
@@ -43,9 +44,18 @@ class Run:
 
 
 def load(*parts: Path) -> Run:
-    """The parts of a run were measured one after the other on one machine; what is known of the first is of all."""
-    (about, _), *_ = found = [_read(part) for part in parts]
-    return Run(about, pd.concat([rows for _, rows in found]))
+    """The parts of a run were measured one after the other on one machine; its others are those of the busiest part."""
+    found = {part: _read(part) for part in parts}
+    about, _ = found[parts[0]]
+    for part, (other, _) in found.items():
+        if any(other.get(name) != about.get(name) for name in _OF_ALL_PARTS):
+            raise ValueError(
+                f"{part} is no part of the run of {parts[0]}: they differ in "
+                f"one of {', '.join(_OF_ALL_PARTS)}"
+            )
+    known = [other["others"] for other, _ in found.values() if other["others"] is not None]
+    rows = pd.concat([rows for _, rows in found.values()])
+    return Run(about | {"others": max(known, default=None)}, rows.drop_duplicates(_CELL))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import triton_topk
+from triton_topk import batch as batches
 from triton_topk import eager
+from triton_topk.batch import Batch
 from triton_topk.kernels import launch
 from triton_topk.losses import Lq
 
@@ -68,6 +71,50 @@ def test_labels_that_are_not_ignored_are_counted(
     expected = run(backend, scores, labels, LQ, normalizer=number)
     found = run(backend, scores, spread, LQ, uncounted=LQ.ignore_index)
     exactly_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("given", ["losses", "upstream", None])
+def test_labels_are_counted_whatever_is_computed(
+    given: str | None, batch: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    scores, labels, _ = batch
+    kwargs = {} if given is None else {given: torch.ones(6)}
+    gradient = torch.full_like(scores, math.nan)
+    launch.run(Batch(scores, labels, uncounted=-100), LQ, gradient=gradient, **kwargs)
+    assert torch.equal(gradient, run(launch, scores, labels, LQ, normalizer=torch.tensor(5.0))[1])
+
+
+@pytest.mark.parametrize("k", [3, 17])  # which no kernel has
+def test_a_mean_is_the_same_where_the_kernel_counts(
+    k: int, batch: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU stands for a GPU, whose labels are not looked at."""
+    scores, labels, _ = batch
+    monkeypatch.setattr(batches, "look", lambda *_: None)
+    found = []
+    for few in (False, True):
+        monkeypatch.setattr(batches, "_are_few", lambda _, few=few: few)
+        leaf = scores.clone().requires_grad_()
+        loss = triton_topk.smooth_svm(leaf, labels, k)
+        results = [
+            loss,
+            *(torch.autograd.grad(x * loss, leaf, retain_graph=True)[0] for x in (1, 2)),
+        ]
+        (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        found.append([*results, gradient, *torch.autograd.grad(gradient.square().sum(), leaf)])
+        found[-1].append(triton_topk.smooth_svm(scores, labels, k))
+    exactly_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n", "few"),
+    [(0, 5, False), (1, 5, True), (2048, 1024, True), (2049, 5, False), (2048, 1025, False)],
+)
+def test_few_labels_of_few_scores_are_counted_by_a_kernel(n_rows: int, n: int, few: bool) -> None:
+    rows = torch.empty(n_rows, n, device="meta")
+    assert not batches._are_few(rows)
+    on_a_gpu = SimpleNamespace(is_cuda=True, shape=rows.shape, numel=rows.numel)
+    assert batches._are_few(on_a_gpu) == few
 
 
 @pytest.mark.parametrize("n_rows", [0, 3])

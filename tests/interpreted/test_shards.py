@@ -10,6 +10,7 @@ from typing import Any
 import in_shards
 import pytest
 import torch
+from losses import exactly_equal
 from running import HALVES, PARTS, RESIDENT, STREAM, STREAMED_HALVES, STREAMED_PARTS, fit
 from smoke import hard_rows
 from torch import Tensor
@@ -190,6 +191,18 @@ def test_a_summary_has_the_form_of_another_backend(loss: Loss) -> None:
         if loss.hits is not None:
             within = [torch.clamp(x.rank[own], max=loss.hits) for x in (found, expected)]
             assert torch.equal(*within)
+
+
+def test_the_labels_that_divide_are_those_of_all_shards() -> None:
+    scores, labels = rows(SVM)
+    labels[::3] = SVM.ignore_index
+    counted = labels != SVM.ignore_index
+    of_labels = Batch(scores, labels, uncounted=SVM.ignore_index)
+    given = Batch(scores, labels, normalizer=counted.sum(dtype=torch.float32))
+    found, expected = (
+        computed(batch, SVM, fitted(LAYOUTS["resident"])) for batch in (of_labels, given)
+    )
+    exactly_equal(found, expected, equal_nan=True)
 
 
 @pytest.mark.exhaustive(one_in=5)

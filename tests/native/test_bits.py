@@ -12,6 +12,8 @@ import torch
 from losses import Loss, each, exactly_equal, random_labels, random_scores, variants
 from torch import Tensor
 
+from triton_topk.batch import Batch
+from triton_topk.losses import SmoothSVM
 from triton_topk.native import launch
 
 # short rows, of which a block has eight, and long ones; both enough for three threads
@@ -117,3 +119,16 @@ def test_equal_scores_have_equal_gradients(k: int, n: int) -> None:
             for value in scores[row].unique():
                 same = gradient[row][others[row] & (scores[row] == value)]
                 assert (same == same[:1]).all()
+
+
+def test_labels_that_are_not_ignored_are_counted() -> None:
+    scores, labels = random_scores(9, 50), random_labels(9, n=50)
+    labels[:4] = -100
+    out = []
+    for divided in ({"uncounted": -100}, {"divisor": 5.0}, {"normalizer": torch.tensor(5.0)}):
+        out.append([torch.full((9,), math.nan), torch.full_like(scores, math.nan)])
+        losses, gradient = out[-1]
+        batch = Batch(scores, labels, **divided)
+        launch.run(batch, SmoothSVM(5, 1.0, 1.0), losses=losses, gradient=gradient)
+    exactly_equal(out[0], out[1])
+    exactly_equal(out[0], out[2])

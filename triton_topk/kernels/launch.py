@@ -100,10 +100,10 @@ def _run(
     if n_rows == 0:
         return
     n_counted = 0
-    if batch.uncounted is not None:
+    any_number = upstream if losses is None else losses
+    if batch.uncounted is not None and any_number is not None:
         # the kernel counts, and reads no normalizer
-        n_counted, any_number = n_rows, upstream if losses is None else losses
-        batch = batch._replace(normalizer=any_number, uncounted=None)
+        n_counted, batch = n_rows, batch._replace(normalizer=any_number, uncounted=None)
     scores, labels, weight, sample_weight, margins, normalizer, summaries = batch.tensors
     if scores.stride(1) != 1:
         scores = scores.contiguous()

@@ -116,8 +116,8 @@ def run(
     labels = class_indices(batch.labels, loss.ignore_index)
     weight, sample_weight = _in_float64(batch.weight), _in_float64(batch.sample_weight)
     margins, upstream = _in_float64(batch.margins), _in_float64(upstream)
-    normalizer = 1.0 if batch.normalizer is None else float(batch.normalizer)
-    divisor = normalizer * batch.divisor
+    normalizer = batch.counted().normalizer
+    divisor = batch.divisor * (1.0 if normalizer is None else float(normalizer))
 
     def compute_rows(first: int, last: int) -> None:
         # the addresses are of tensors of this function, which live as long as it, whatever becomes of the call

@@ -18,10 +18,11 @@ batches of {BATCH}. {HELD_OUT:.0%} of the names are for validation and {HELD_OUT
 are in training.
 
 The settings to choose from are learning rates of {", ".join(map(str, LRS))} and weight decays of
-{", ".join(map(str, DECAYS))} for cross-entropy, or some of these; rows without decay have also half the lowest
-rate, and those that try one setting have the rate of their row. Where a loss asks for scores that are s
-times larger, the rates are multiplied by sqrt(s) and the decays divided by it. s is k tau for the smooth
-SVM, the mixture and the scaled cross-entropy, and k for the hard SVM.
+{", ".join(map(str, DECAYS))} for cross-entropy, or some of these; for tau, cities and many names also rates of up
+to 0.8 and a decay of 0.02. Rows without decay have also half the lowest rate, and those that try one setting
+have the rate of their row. Where a loss asks for scores that are s times larger, the rates are multiplied
+by sqrt(s) and the decays divided by it. s is k tau for the smooth SVM, the mixture and the scaled
+cross-entropy, and k for the hard SVM.
 
 The scaled cross-entropy is k tau times cross-entropy of scores / (k tau): the control for the smooth SVM's
 scale. Unless the name of a loss says otherwise, k = {K}, tau = {TAU:g} and q = {Q}; the margin is 1, in

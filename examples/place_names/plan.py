@@ -15,7 +15,7 @@ WIDTHS = (8, 16)
 STEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # learning rates, up to far too large ones
 CONTROLLED = (CROSS_ENTROPY, SCALED, SMOOTH)
 FEW = {"lrs": LRS[1:3], "decays": DECAYS[1:]}  # settings, where others were seldom the best
-OF_CITIES = {"lrs": (*LRS[2:], 2 * LRS[3]), "decays": (0.0, 0.02, DECAYS[1])}
+WEAK = (0.02, *DECAYS[1:3])  # decays, where others were too large
 
 
 def trials(
@@ -69,7 +69,12 @@ def full() -> list[Study]:
         Study(
             "tau",
             "Which temperature? The scaled cross-entropy has the same scale, k tau.",
-            trials([QUARTER], [CROSS_ENTROPY, *TAUS.values()], lrs=LRS[:3], decays=DECAYS[1:3]),
+            trials(
+                [QUARTER],
+                [CROSS_ENTROPY, *TAUS.values()],
+                lrs=(0.025, 0.05, 0.1, 0.2),
+                decays=WEAK,
+            ),
         ),
         Study(
             "Countries",
@@ -114,11 +119,14 @@ def full() -> list[Study]:
         Study(
             "Cities",
             "Does a loss help with many classes?",
-            trials([cities], CONTROLLED, **OF_CITIES),
+            trials([cities], CONTROLLED, lrs=(0.2, 0.4, 0.8), decays=WEAK),
         ),
         Study(
             "Many names",
             "Does a loss help where data are many?",
-            [*trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], **FEW), *without_decay(WHOLE)],
+            [
+                *trials([WHOLE], [*CONTROLLED, "Lq", "mixture"], lrs=(0.05, 0.1, 0.2), decays=WEAK),
+                *without_decay(WHOLE),
+            ],
         ),
     ]

@@ -165,7 +165,7 @@ def test_parts_that_have_nothing_but_their_largest_scores(spread: float) -> None
     summaries[0, :, :top] = v
     labels, found = torch.zeros(1, dtype=torch.int64), torch.full((1,), math.nan)
     tensors = (scores, labels, *[None] * 5, found, None, None, summaries)
-    numbers = (1, n, n, 0, 0, 0, -100, *plan.numbers)
+    numbers = (1, n, n, 0, 0, 0, -100, 0, *plan.numbers)
     launch._launch(launch.loss_kernel, 1, tensors, numbers, *plan.last)
     expected, _ = run(eager, scores.double(), labels, loss)
     torch.testing.assert_close(found.double(), expected, rtol=5e-7, atol=0)

@@ -5,10 +5,9 @@ largest, accumulate what the losses need of the rest, write the gradient.  The f
 hard_svm.py and lq.py, and formulas.py says which of them take part.  Row quantities have the shape [ROWS], scores
 [ROWS, COLUMNS], what a lane has of its columns or of the candidates [ROWS, LANES].
 
-Rows too long for one program are read twice, in parts.  The first launch ends with a summary of each part
-(summary.py).  The second one, whose layout has `finish`, begins with the summaries of all parts of a row.  So do
-launches on a shard of the classes (shard.py): one that has `summarize` ends with a row's summary, and one that has
-`merged` begins with that of all shards.
+Rows too long for one program are read twice, in parts.  The first launch ends with a summary of each part, and the
+second one, whose layout has `finish`, begins with those of all parts of a row.  So do launches on a shard of classes:
+one that has `summarize` ends with a row's summary, and one that has `merged` begins with that of all shards.
 """
 
 import triton
@@ -76,7 +75,6 @@ def loss_kernel(
     ACC: tl.constexpr = LAYOUT.acc
     rate = tl.full([1], rate, ACC)
     numbers = Numbers(margin, inverse, rate, tau, q, cut, truncated, mix)
-
     if normalizer is not None:
         divisor = rows.load_normalizer(normalizer, labels, n_counted, ignore_index).to(ACC)
 

@@ -105,8 +105,10 @@ def test_a_stored_gradient_is_scaled(dtype, factor, monkeypatch):
 # The emulator finds what it is for.
 
 
-def without_first_barrier(text: str) -> str:
-    return re.sub(r"\tbar\.sync[^;]*;", "", text, count=1)
+def without_first_barriers(text: str) -> str:
+    """Take out two behind the first load of scores: one is for the count of labels, which are not counted here."""
+    before, scores, behind = text.partition(".v4.b32")
+    return before + scores + re.sub(r"\tbar\.sync[^;]*;", "", behind, count=2)
 
 
 @pytest.mark.exhaustive
@@ -119,7 +121,7 @@ def without_first_barrier(text: str) -> str:
     ids=str,
 )
 def test_a_barrier_taken_out_is_reported_as_a_race(case, said):
-    with emulated(without_first_barrier), pytest.raises(Race, match=said):
+    with emulated(without_first_barriers), pytest.raises(Race, match=said):
         list(faults(case, repeats=0, device="cpu"))
 
 

@@ -20,7 +20,7 @@ fi
 out=$(realpath -m "$1")
 shift
 mkdir -p "$out" || exit
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # nproc obeys these, which are for the threads of a process
 
 step() { # NAME SECONDS COMMAND...: the end of its output is shown
     local name=$1 seconds=$2 start=$SECONDS code=0

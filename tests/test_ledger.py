@@ -35,7 +35,7 @@ def test_what_spills_is_known():
         for name, facts in LEDGER.kernels.items()
         if facts.get("spills") or facts.get("stack bytes")
     }
-    assert spilling <= KNOWN_TO_SPILL
+    assert spilling == KNOWN_TO_SPILL
 
 
 def test_a_saved_ledger_is_loaded_as_it_was(tmp_path):

@@ -154,6 +154,15 @@ def test_the_limits_are_as_long_as_the_script_and_the_docs_say(tmp_path):
     assert of_dry_run == 10 * limit
 
 
+def test_each_core_has_a_test_process_however_many_threads_a_process_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "timeout").symlink_to("/bin/true")
+    (number,) = re.findall(
+        r" -n (\d+) ", bash(SCRIPT, tmp_path / "out", "tests", first=tmp_path).stdout
+    )
+    assert int(number) == len(os.sched_getaffinity(0))
+
+
 def test_an_unknown_step_is_an_error(tmp_path):
     found = bash(SCRIPT, tmp_path / "out", "smok")
     assert found.returncode == 2

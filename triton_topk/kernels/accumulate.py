@@ -59,11 +59,14 @@ def of_stream(part, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constex
     pivots = ()
     if LOSS.smooth:
         pivots = blocks.infinite_where_taken(largest.p, taken.slots, LAYOUT)
-    LAST: tl.constexpr = LAYOUT.blocks - 1
-    for b in range(LAST):
+    last = LAYOUT.blocks - 1
+    if LOSS.hard:
+        # no constant: else Triton 3.6 unrolls this short loop, whose loads then take all registers
+        last = (part.width - 1) // LAYOUT.block
+    for b in range(last):
         x = blocks.load(part.scores, b * LAYOUT.block, part.width, False, LAYOUT)
         r, sums = _include_block(r, sums, x, pivots, largest, rate, LOSS, LAYOUT)
-    x = blocks.load(part.scores, LAST * LAYOUT.block, part.width, True, LAYOUT)
+    x = blocks.load(part.scores, last * LAYOUT.block, part.width, True, LAYOUT)
     return _include_block(r, sums, x, pivots, largest, rate, LOSS, LAYOUT)
 
 

@@ -330,31 +330,6 @@ def test_state_dict_is_the_weights() -> None:
         loss_of(11).load_state_dict(loss.state_dict())
 
 
-@pytest.mark.parametrize("assign", [False, True])
-def test_a_state_dict_of_bool_weights_loads(assign: bool) -> None:
-    """That of a version before the weights could be averaged."""
-    scores, indices = scores_of([0.2, 0.9, 0.6]), torch.tensor([3, 4, 5])
-    old = {"kept": torch.arange(10) != 3}
-    loss = loss_of()
-    loss.load_state_dict(old, assign=assign)
-    assert loss(scores, zeros(3), indices) == pruned(3)(scores, zeros(3), indices)
-    assert loss.kept_fraction == torch.tensor(0.9)
-    loss.prune(scores, zeros(3), indices.flip(0))
-    assert loss.kept.tolist() == [i != 5 for i in range(10)]
-    assert loss.kept.dtype == torch.float32
-
-
-def test_a_pickled_loss_with_bool_weights_loads() -> None:
-    """That of a version before the weights could be averaged."""
-    old = pruned(3)
-    old._buffers["kept"] = old.kept.bool()
-    loss = pickle.loads(pickle.dumps(old))
-    average = swa_utils.AveragedModel(loss, use_buffers=True)
-    for _ in range(2):
-        average.update_parameters(loss)
-    assert torch.equal(average.module.kept, pruned(3).kept)
-
-
 def ema(averaged: Tensor, current: Tensor, _: Tensor | int) -> Tensor:
     return 0.6 * averaged + 0.4 * current
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -120,16 +119,6 @@ class TruncatedLqLoss(LossModule):
         )
         self.register_buffer("kept", torch.empty(num_samples))
         self.reset_parameters()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """The weights are numbers, although earlier versions saved them as bool."""
-        if name == "kept" and isinstance(value, Tensor) and value.dtype == torch.bool:
-            value = value.float()
-        super().__setattr__(name, value)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.kept = state["_buffers"]["kept"]
 
     def reset_parameters(self) -> None:
         """Keep every sample, as a new loss does.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from triton_topk.reference import exact_smooth_svm
+from bench.exact import exact_smooth_svm
 
 
 @dataclass(frozen=True, eq=False)

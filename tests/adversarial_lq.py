@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from triton_topk.reference import exact_lq_loss
+from bench.exact import exact_lq_loss
 
 QS = (0.0, 1e-7, 1e-3, 0.3, 0.7, 1.0)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import triton_topk
-from triton_topk.reference import exact_smooth_svm
+from bench.exact import exact_smooth_svm
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)

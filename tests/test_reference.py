@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.exact import exact_hard_svm, exact_lq_loss, exact_smooth_svm
 from triton_topk.reference import (
-    exact_hard_svm,
-    exact_lq_loss,
-    exact_smooth_svm,
     hard_svm,
     log_esp_brute_force,
     log_esp_divide_and_conquer,

@@ -24,7 +24,7 @@ from bench.accuracy.implementations import (
     absent,
 )
 from bench.accuracy.points import Point, Row, all_points, rows
-from triton_topk.reference import exact_smooth_svm
+from bench.exact import exact_smooth_svm
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 

@@ -18,7 +18,7 @@ from calls import Call
 from torch import Tensor
 
 import triton_topk
-from triton_topk.reference import exact_hard_svm, exact_lq_loss, exact_smooth_svm
+from bench.exact import exact_hard_svm, exact_lq_loss, exact_smooth_svm
 
 _DOUBLE = 2.0**-52
 

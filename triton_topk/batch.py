@@ -211,18 +211,23 @@ def _are_few(rows: Tensor) -> bool:
     return rows.is_cuda and 0 < rows.shape[0] <= _FEW_LABELS and rows.numel() <= _FEW_SCORES
 
 
+def class_dim(scores: Tensor) -> int:
+    """Return the dimension of the classes of scores (C,) or (N, C, d1, ...)."""
+    return min(1, scores.dim() - 1)
+
+
 def as_rows(scores: Tensor) -> Tensor:
     """Return (C,) or (N, C, d1, ...) as (N d1 ..., C), the rows in the order of the labels."""
     if scores.dim() == 2:
         return scores
-    class_dim = min(1, scores.dim() - 1)
-    return scores.movedim(class_dim, -1).reshape(-1, scores.shape[class_dim])
+    scores = scores.movedim(class_dim(scores), -1)
+    return scores.reshape(-1, scores.shape[-1])
 
 
 def with_masked_class(scores: Tensor) -> Tensor:
     """Return the scores with one more class, which is masked."""
     masked = scores.new_full(_shape_of_samples(scores), -math.inf)
-    return torch.cat((scores, masked), min(1, scores.dim() - 1))
+    return torch.cat((scores, masked), class_dim(scores))
 
 
 def class_indices(labels: Tensor, ignore_index: int) -> Tensor:
@@ -423,8 +428,8 @@ def split_weight(
 
 def _shape_of_samples(scores: Tensor) -> tuple[int, ...]:
     """Return the shape of a number for each sample, that of the scores with 1 in place of C."""
-    class_dim = min(1, scores.dim() - 1)
-    return tuple(1 if i == class_dim else d for i, d in enumerate(scores.shape))
+    classes = class_dim(scores)
+    return tuple(1 if i == classes else d for i, d in enumerate(scores.shape))
 
 
 def _check_margins(margin: Tensor, n_classes: int, scores: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from triton_topk.batch import (
     Tensors,
     accumulation_dtype,
+    class_dim,
     class_indices,
     look,
     split_weight,
@@ -72,7 +73,7 @@ class _Layout:
     def __init__(self, scores: DTensor) -> None:
         from torch.distributed.tensor import Replicate, Shard
 
-        self.mesh, self.class_dim = scores.device_mesh, min(1, scores.dim() - 1)
+        self.mesh, self.class_dim = scores.device_mesh, class_dim(scores)
         self.everywhere: list[Placement] = [Replicate()] * self.mesh.ndim
         # a sum that is yet to be added up is
         placements = [Replicate() if p.is_partial() else p for p in scores.placements]

@@ -35,7 +35,7 @@ from torch import Tensor
 from triton_topk import autograd
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
 from triton_topk.autograd import Scores
-from triton_topk.batch import Batch, Tensors, check_tensors, split_weight
+from triton_topk.batch import Batch, Tensors, check_tensors, class_dim, split_weight
 from triton_topk.distributed import compute_all, is_distributed
 from triton_topk.exchange import exchange
 from triton_topk.keywords import explained
@@ -501,7 +501,7 @@ def _evaluate(
             compute_part, given, reduction, loss.ignore_index
         )
         return whole
-    size = n_classes if shard is None else scores.shape[min(1, scores.dim() - 1)]
+    size = n_classes if shard is None else scores.shape[class_dim(scores)]
     if size == 0:
         source = source.with_masked_class()
         scores = source.like_scores()

@@ -92,10 +92,7 @@ class _Layout:
         ]
         self.shard: ClassShard | None = None
         for i in over_classes:
-            total = scores.shape[self.class_dim]
-            share = -(-total // self.mesh.size(i))
-            start = min(self.mesh.get_local_rank(i) * share, total)
-            self.shard = ClassShard(self.mesh.get_group(i), start=start, total=total)
+            self.shard = ClassShard.even(scores.shape[self.class_dim], self.mesh.get_group(i))
 
     def local(self, tensor: Any, placements: Sequence[Placement] | None = None) -> Any:
         """Return this rank's part of a tensor, all of it by default; one that is no DTensor is the same everywhere."""

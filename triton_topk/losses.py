@@ -160,6 +160,11 @@ class SmoothSVM(Loss):
             return 2 * self.k
         return self.k + min(max(0, self.k - 5), max(10, self.k // 2))
 
+    def series_threshold(self, eps: float) -> float:
+        """Return the e u_k from which on the Taylor-type gradient is a series, where rounding is eps; see
+        docs/algorithm.md."""
+        return float(eps ** (-1 / (self.k + (self.order or 0))))
+
     @property
     def form(self) -> Form:
         k = self.k

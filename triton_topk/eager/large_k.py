@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from triton_topk.eager import recursions
 from triton_topk.eager.rows import Rows, infinite_as_nan
 from triton_topk.losses import SmoothSVM
 
@@ -43,9 +44,12 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     if out is None or scale is None:
         return losses
     g = g * scale
-    # of a short series, cut off at about (e u_k)^-order, as far as the recursion is better; see smooth_svm.py
-    threshold = 1.0 if order is None else torch.finfo(u.dtype).eps ** (-1 / u.shape[0])
-    G = _gradient(logit[:, :n].exp(), u.unsqueeze(-1), k, threshold)
+    # both are stable for a threshold of 1, since u_j grows with j; a short series has to begin later
+    threshold = 1.0 if order is None else loss.series_threshold(torch.finfo(u.dtype).eps)
+    # pi underflows far below k, where P is 0, and is 0 beyond the number of classes, P being 1
+    u = u.unsqueeze(-1)
+    below, above = (x.nan_to_num(nan=0.0, posinf=0.0) for x in (u[:k], 1 / u[k - 1 :]))
+    G = recursions.difference(logit[:, :n].exp(), below, above, threshold)
     out.copy_(torch.where(few.unsqueeze(1), g.unsqueeze(1), g.unsqueeze(1) * G))
     out.scatter_(1, label, -g.to(out.dtype).unsqueeze(1))
     return losses
@@ -84,19 +88,3 @@ def _convolve(a: Tensor, b: Tensor, degree: int) -> Tensor:
         width = min(d, out.shape[0] - i)
         out[i : i + width].addcmul_(a[i], b[:width])
     return out
-
-
-def _gradient(e: Tensor, u: Tensor, k: int, threshold: float) -> Tensor:
-    """Return P_k(i) - P_{k-1}(i): upwards by P_j = e u_j (1 - P_{j-1}) where e u_k < threshold, else downwards by
-    1 - P_{j-1} = P_j / (e u_j) from P_{k+extra} = 1; stable for a threshold of 1, since u_j grows with j."""
-    # pi underflows far below k, where P is 0, and is 0 beyond the number of classes, P being 1
-    u_up = u[:k].nan_to_num(nan=0.0, posinf=0.0)
-    inverse = (1 / u).nan_to_num(nan=0.0, posinf=0.0)
-    P_below = P = torch.zeros_like(e)
-    for j in range(k):
-        P_below, P = P, e * u_up[j] * (1 - P)
-    Q = torch.zeros_like(e)
-    for j in range(u.shape[0] - 1, k - 1, -1):
-        Q = (1 - Q) * inverse[j] / e
-    Q_below = (1 - Q) * inverse[k - 1] / e
-    return torch.where(e * u[k - 1] < threshold, P - P_below, Q_below - Q)

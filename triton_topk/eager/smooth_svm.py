@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triton_topk import polynomial
-from triton_topk.eager import large_k, odds
+from triton_topk.eager import large_k, odds, recursions
 from triton_topk.eager.rows import Rows, infinite_as_nan
 from triton_topk.losses import SmoothSVM
 from triton_topk.polynomial import LANES
@@ -88,7 +88,8 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
             after = _products(None, factors[:0:-1], k, backwards=True)
             G = _top_gradient(products[:-1], after, x, S_k, u)
         else:
-            G = _top_gradient_taylor(S[1:], log_e.exp(), k, torch.finfo(others.dtype).eps)
+            threshold = loss.series_threshold(torch.finfo(others.dtype).eps)
+            G = _top_gradient_taylor(S[1:], log_e.exp(), k, threshold)
         # A column of padding, in rows with few classes left: its gradient is 0, and so is the label's yet.
         if others.shape[1] > n:
             where = torch.where(where < n, where, label)
@@ -177,21 +178,9 @@ def _top_gradient(before: Tensor, after: Tensor, x: Tensor, S_k: Tensor, u: Tens
     return (below * below).addcmul_(at_k, below_that, value=-1).mul_(x).div_(u)
 
 
-def _top_gradient_taylor(S: Tensor, e: Tensor, k: int, eps: float) -> Tensor:
-    """Return P_k(i) - P_{k-1}(i) of every i in Top, as the paper does it.
-
-    Where e u_k is below a threshold, the recursion P_j = e u_j (1 - P_{j-1}), whose rounding grows as
-    (e u_k)^k; else the series of order p that it gives downwards from P_{k+p-1} = 1,
-    1 - P_{j-1} = P_j / (e u_j), cut off at about (e u_k)^-p.  The threshold makes the two equal.
-    """
+def _top_gradient_taylor(S: Tensor, e: Tensor, k: int, threshold: float) -> Tensor:
+    """Return P_k(i) - P_{k-1}(i) of every i in Top, as the paper does it: by the series where e u_k is large."""
     u = S[:k] / S[1 : k + 1].clamp(min=_TINY)
-    P_below = P = torch.zeros_like(e)
-    for u_j in u.unbind(0):
-        P_below, P = P, e * u_j * (1 - P)
     # 0 where fewer than j others are left
     inverse = S[k:] / S[k - 1 : -1].clamp(min=_TINY)
-    Q_below = Q = torch.zeros_like(e)
-    for inverse_j in inverse.flip(0).unbind(0):
-        Q, Q_below = Q_below, (1 - Q_below) * inverse_j / e
-    threshold = eps ** (-1 / S.shape[0])
-    return torch.where(e * u[k - 1] < threshold, P - P_below, Q_below - Q)
+    return recursions.difference(e, u, inverse, threshold)

@@ -109,7 +109,7 @@ def _of_smooth_svm(loss: SmoothSVM, n: int, real: np.dtype[Any]) -> dict[str, fl
     numbers = {"kind": SMOOTH, "k": k, "t": min(n - 1, loss.top_size), "margin": loss.margin}
     numbers |= {"degree": k + max(order - 1, 0), "rate": _LOG2_E / (k * loss.tau)}
     numbers |= {"tau": loss.tau, "order": order}
-    return numbers | {"threshold": np.finfo(real).eps ** (-1 / (k + order))}
+    return numbers | {"threshold": loss.series_threshold(float(np.finfo(real).eps))}
 
 
 _NUMBERS: dict[type[Loss], Callable[[Any, int, np.dtype[Any]], dict[str, float]]] = {

@@ -13,9 +13,14 @@ LANES = 64
 _LIMIT, _LIMIT_FLOAT32 = 1e280, 1e30
 
 
+def largest_coefficient(n: int, degree: int) -> int:
+    """Return the largest coefficient up to a degree of the polynomial of n scores, each of which has e = 1."""
+    return math.comb(n, min(degree, n // 2))
+
+
 def in_range(n: int, degree: int) -> bool:
     """Return whether float64 holds the polynomial of n equal scores."""
-    return math.comb(n, min(degree, n // 2)) < _LIMIT
+    return largest_coefficient(n, degree) < _LIMIT
 
 
 def of_weights(e: Tensor, degree: int) -> Tensor:
@@ -41,7 +46,7 @@ def product(polynomials: Tensor, degree: int, factors: int = 1) -> Tensor:
         if polynomials.shape[1] % 2:
             polynomials = F.pad(polynomials, (0, 0, 0, 1))
         factors *= 2
-        if math.comb(factors, min(degree, factors // 2)) > _LIMIT_FLOAT32:
+        if largest_coefficient(factors, degree) > _LIMIT_FLOAT32:
             polynomials = polynomials.double()
         left, right = polynomials.chunk(2, 1)
         polynomials = multiply(left, right, degree)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
+from triton_topk.polynomial import largest_coefficient
 
 SMOOTH, HARD, LQ = range(3)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -44,7 +45,7 @@ TERM = np.dtype(
 _MAX_K = {FLOAT32: 50, FLOAT64: 256}
 # With a larger rate differences of scores below the normal numbers count; a smaller rate is below them itself.
 _RATES_FLOAT32 = 1.2e-38, 1e30
-_LOG_RANGE = {FLOAT32: math.log(1e38), FLOAT64: math.log(1e300)}  # of coefficients of polynomials
+_RANGE = {FLOAT32: 1e38, FLOAT64: 1e300}  # of coefficients of polynomials
 _MAX_SEGMENT = 1024
 _LOG2_E = math.log2(math.e)
 
@@ -64,15 +65,9 @@ def obstacle(loss: Loss, n: int) -> str | None:
     if k > _MAX_K[FLOAT64]:
         return f"needs k <= {_MAX_K[FLOAT64]}, got {k}"
     has_polynomial = not isinstance(loss, HardSVM)
-    if has_polynomial and _log_coefficient(n, k + order - 1) > _LOG_RANGE[FLOAT64]:
+    if has_polynomial and largest_coefficient(n, k + order - 1) > _RANGE[FLOAT64]:
         return f"needs polynomials in the range of float64, got k={k}, C={n}"
     return None
-
-
-def _log_coefficient(n: int, degree: int) -> float:
-    """Return the logarithm of the largest coefficient of (1 + y)^n up to a degree."""
-    k = min(degree, n // 2)
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 @lru_cache(maxsize=256)
@@ -86,7 +81,7 @@ def terms_of(loss: Loss, n: int, real: np.dtype[Any]) -> npt.NDArray[np.void]:
         for name, value in _NUMBERS[type(part)](part, n, real).items():
             term[name] = value
         term["share"] = share
-        term["segment"] = _segment(int(term["degree"]), _LOG_RANGE[real])
+        term["segment"] = _segment(int(term["degree"]), _RANGE[real])
         term["negligible"] = np.finfo(real).eps / 64
     return out
 
@@ -119,8 +114,8 @@ _NUMBERS: dict[type[Loss], Callable[[Any, int, np.dtype[Any]], dict[str, float]]
 }
 
 
-def _segment(degree: int, log_range: float) -> int:
+def _segment(degree: int, largest: float) -> int:
     steps = 4
-    while steps < _MAX_SEGMENT and _log_coefficient(steps + 4, degree) < log_range:
+    while steps < _MAX_SEGMENT and largest_coefficient(steps + 4, degree) < largest:
         steps += 4
     return steps

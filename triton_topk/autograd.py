@@ -69,11 +69,6 @@ class Scores:
         return Scores(with_masked_class(self.scores))
 
 
-def is_recorded() -> bool:
-    """Return whether the call becomes part of a graph, of torch.compile or torch.jit.trace."""
-    return is_compiling() or torch._C._is_tracing()
-
-
 def is_observed() -> bool:
     """Return whether a gradient that is kept between forward and backward would be in the way.
 

@@ -32,7 +32,6 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import torch
 from torch import Tensor
 
-from triton_topk import autograd
 from triton_topk.arguments import Backend, Gradient, Reduction, Weight
 from triton_topk.autograd import Scores
 from triton_topk.batch import Batch, Tensors, check_tensors, class_dim, split_weight
@@ -51,7 +50,7 @@ from triton_topk.losses import (
     SmoothSVMLqOptions,
     SmoothSVMOptions,
 )
-from triton_topk.ops import is_plain
+from triton_topk.ops import is_plain, is_recorded
 from triton_topk.shard import ClassShard
 
 
@@ -508,7 +507,7 @@ def _evaluate(
     tensors = (scores, labels, *split_weight(weight, scores, n_classes), margin, normalizer)
     plain = is_plain((*source.tensors, *tensors[1:]))
     batch = Batch.of(*tensors, reduction, loss, plain, n_classes)
-    summed, recorded = reduction != "none", not plain and autograd.is_recorded()
+    summed, recorded = reduction != "none", not plain and is_recorded()
     if shard is not None:
         of_this_rank = partial(source.summarize, recorded=recorded, plain=plain)
         batch, loss = exchange(shard, size, batch, loss, of_this_rank)

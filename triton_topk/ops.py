@@ -122,6 +122,11 @@ def merge(summaries: Tensor, form: Form) -> Tensor:
 # The way to them: direct, or by an operator.
 
 
+def is_recorded() -> bool:
+    """Return whether the call becomes part of a graph, of torch.compile or torch.jit.trace."""
+    return is_compiling() or torch._C._is_tracing()
+
+
 def is_plain(tensors: Sequence[Any]) -> bool:
     """Return whether a call on these need not be an operator's; the first is a tensor, others may be None or numbers.
 
@@ -131,8 +136,7 @@ def is_plain(tensors: Sequence[Any]) -> bool:
     `is_grads_batched`, which have no memory, and on a device without values.
     """
     if (
-        is_compiling()
-        or torch._C._is_tracing()
+        is_recorded()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
         or _has_no_values(tensors[0])

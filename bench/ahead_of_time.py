@@ -109,7 +109,7 @@ class Driver:
 
 
 class Recorder:
-    """Stands for a kernel in the launch code: compiles, keeps the results, launches nothing."""
+    """It stands for a kernel in the launch code: compiles, keeps the results, launches nothing."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel

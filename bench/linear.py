@@ -1,4 +1,4 @@
-"""Time and peak memory of a training step of a linear layer with its loss, fused and not.
+"""A training step of a linear layer with its loss, fused and not, takes some time and memory at its peak.
 
     python -m bench.linear
 

@@ -12,5 +12,5 @@ def processes(number: int) -> ProcessPoolExecutor:
 
 
 def _compile_for_real() -> None:
-    """Before Triton is imported."""
+    """Say so before Triton is imported."""
     os.environ.pop("TRITON_INTERPRET", None)

@@ -1,1 +1,1 @@
-"""reports/accuracy.md: how far each implementation is from truth of 60 digits, and where it breaks."""
+"""reports/accuracy.md says how far each implementation is from truth of 60 digits, and where it breaks."""

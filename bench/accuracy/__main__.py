@@ -1,4 +1,4 @@
-"""The errors of the losses and of the references against 60-digit truth, and where each breaks.
+"""The errors of the losses and of the references are measured against 60-digit truth, and where each breaks.
 
     python -m bench.accuracy
 

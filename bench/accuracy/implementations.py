@@ -27,7 +27,7 @@ class Implementation:
     package: str | None = None  # without which it cannot run
 
     def run(self, scores: Tensor, labels: Tensor, point: Point) -> tuple[Tensor, Tensor]:
-        """The losses (N,), and the gradient (N, C) of their sum."""
+        """Return the losses (N,), and the gradient (N, C) of their sum."""
         scores = scores.clone().requires_grad_()
         # The authors' package prints its temperature, and uses what PyTorch has deprecated.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -38,7 +38,7 @@ class Implementation:
 
 
 def absent() -> dict[str, str]:
-    """The implementations whose packages are not installed, and these."""
+    """Return the implementations whose packages are not installed, and these."""
     return {
         name: i.package
         for name, i in IMPLEMENTATIONS.items()
@@ -56,7 +56,7 @@ def _of(
     package: str | None = None,
     **options: object,
 ) -> Implementation:
-    """An implementation of the benchmark, with these options; one without k is measured where k = 1 is the same."""
+    """Take one of the benchmark, with these options; one without k is measured where k = 1 is the same."""
     one = implementations.IMPLEMENTATIONS[name]
 
     def loss(scores: Tensor, labels: Tensor, point: Point) -> Tensor:

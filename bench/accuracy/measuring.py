@@ -1,4 +1,4 @@
-"""The errors of every implementation at every point, and over the adversarial rows of the tests."""
+"""Every implementation is measured at every point, and over the adversarial rows of the tests."""
 
 import math
 import multiprocessing
@@ -45,7 +45,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """measured: a line for each part of what an implementation computes at a point.
+    """Each part of what an implementation computes at a point has a line in `measured`.
 
     It has the point's coordinates, the largest `error` of its rows, relative (of a gradient to the row's largest
     entry) and infinite for NaN, infinity or an exception, and whether it `raised` one.
@@ -97,7 +97,7 @@ def run(seed: int) -> Results:
 
 
 def measure(point: Point, seed: int, missing: Collection[str]) -> list[Record]:
-    """The errors of every implementation that takes the point and is not missing."""
+    """Return the errors of every implementation that takes the point and is not missing."""
     found = rows(point, seed)
     truths = list(zip(*(truth(point, row) for row in found), strict=True))
     return [
@@ -109,7 +109,7 @@ def measure(point: Point, seed: int, missing: Collection[str]) -> list[Record]:
 
 
 def truth(point: Point, row: Row) -> tuple[Tensor, ...]:
-    """The exact loss, and the exact gradient (n,), in float64."""
+    """Return the exact loss, and the exact gradient (n,), in float64."""
     loss, gradient = exact_smooth_svm(
         row.scores.tolist(), row.label, point.k, tau=point.tau, margin=point.margin
     )
@@ -138,7 +138,7 @@ def _errors(
 
 
 def largest_error(got: Tensor, truth: Tensor, floor: float) -> float:
-    """Relative to the largest entry of a row.  What is below the floor only has to stay there."""
+    """Return the error, relative to the largest entry of a row.  What is below the floor only has to stay there."""
     wrong, size = (x.reshape(len(x), -1).abs().amax(1) for x in (got.double() - truth, truth))
     below = torch.where(wrong <= floor, 0.0, math.inf)
     return float(

@@ -1,4 +1,4 @@
-"""reports/accuracy.md and its figure."""
+"""The results become reports/accuracy.md and its figure."""
 
 import math
 import platform
@@ -76,7 +76,7 @@ def _worst(found: pd.DataFrame, by: list[str]) -> pd.Series:
 
 
 def _cell(found: pd.DataFrame) -> str:
-    """The largest error of each part, bold where one of them is wrong."""
+    """Write the largest error of each part, bold where one of them is wrong."""
     text = " / ".join(map(_error, _worst(found, ["part"])))
     return f"**{text}**" if found["wrong"].any() else text
 
@@ -86,7 +86,7 @@ def _first_lead(found: pd.DataFrame) -> str:
 
 
 def _by(found: pd.DataFrame, column: str, write: Callable[[Any], str] = _cell) -> str:
-    """A row for each implementation, a column for each value."""
+    """Make a table with a row for each implementation, a column for each value."""
     groups = found.groupby(["implementation", column], observed=True)
     cells = groups[["part", "error", "wrong", "lead"]].apply(write).unstack()
     return _table(cells.rename_axis(index=f"by {column}"))
@@ -106,7 +106,7 @@ def _headline(float32: pd.DataFrame) -> str:
 
 
 def first_breaks(measured: pd.DataFrame) -> pd.DataFrame:
-    """The first value of each walk at which a part is wrong, "start" if it already is at BASE."""
+    """Return the first value of each walk at which a part is wrong, "start" if it already is at BASE."""
     steps = [
         {"walk": walk, "point": point, "at": value}
         for walk, values in points.WALKS.items()
@@ -133,7 +133,7 @@ def _first_values(found: pd.DataFrame) -> str:
 
 
 def draw(measured: pd.DataFrame) -> Figure:
-    """The figure shows where the gradient of each implementation goes wrong."""
+    """Draw where the gradient of each implementation goes wrong."""
     measured = judged(measured)
     found = measured[(measured["dtype"] == "float32") & (measured["part"] == "gradient")]
     smooth = found[found["point"].isin(set(points.GRID)) & (found["k"] == 5) & (found["n"] > 6)]
@@ -155,7 +155,7 @@ def _kind(name: str) -> str:
 
 
 def _panel(ax: Axes, found: pd.DataFrame, x: str) -> None:
-    """The largest error of each at each x, a line each, of our kernels dashed, of our native backend dotted."""
+    """Draw the largest error of each at each x, a line each, of our kernels dashed, of our native backend dotted."""
     kinds = list(dict.fromkeys(map(_kind, IMPLEMENTATIONS)))
     colours = [x for i, x in enumerate(mpl.colormaps["okabe_ito"].colors) if i != _YELLOW]
     worst = _worst(found, ["implementation", x]).clip(_LOWEST, _HIGHEST)

@@ -18,7 +18,7 @@ AHEAD = 10  # of the label, in units of k tau
 
 @dataclass(frozen=True)
 class Point:
-    """The loss's arguments, and scores of n classes with a standard deviation, the spread."""
+    """A point has the loss's arguments, and scores of n classes with a standard deviation, the spread."""
 
     k: int = 5
     tau: float = 1.0
@@ -83,7 +83,7 @@ class Row:
 
 
 def rows(point: Point, seed: int) -> list[Row]:
-    """Rows that equal arguments make equal, and every dtype but for rounding.
+    """Make rows that equal arguments make equal, and every dtype but for rounding.
 
     Rows that the dtype cannot hold are left out.
     """

@@ -1,7 +1,7 @@
 """Compile every kernel of the ledger and write what comes of it.
 
-python -m bench.ledger
-python -m bench.ledger --diff BEFORE.json AFTER.json   # exit code 1 if something is worse
+    python -m bench.ledger
+    python -m bench.ledger --diff BEFORE.json AFTER.json   # exit code 1 if something is worse
 
 The tests look for kernels.json in reports/; kernels.md is to be read.
 """

@@ -42,7 +42,7 @@ Facts = dict[str, int]
 
 
 def compile_all(jobs: Iterable[tuple[Case, str]]) -> Iterator[dict[str, Facts]]:
-    """The facts of the launches of each (case, architecture), by name; what takes longest comes first."""
+    """Yield the facts of the launches of each (case, architecture), by name; what takes longest comes first."""
     in_order = sorted(jobs, key=lambda job: (-(job[0].k or 0), str(job)))
     with processes(2) as pool:
         yield from pool.map(_compile, *zip(*in_order, strict=True))
@@ -53,7 +53,7 @@ def _compile(case: Case, architecture: str) -> dict[str, Facts]:
 
 
 def facts(compiled: Any) -> Facts:
-    """Registers, spills and bytes of stack of a lane, bytes of shared memory of a program, and instructions.
+    """Count registers, spills and bytes of stack of a lane, bytes of shared memory of a program, and instructions.
 
     compiled: Triton's.  Instructions are counted in all, by kind, and as loads and stores of so many bits of a lane in
     global memory; for AMD's GPUs there are none of these counts.

@@ -1,4 +1,4 @@
-"""The ledger's file, how two of them differ, and the page to be read."""
+"""The ledger has a file, which differs from another in some facts, and a page to be read."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def load(path: Path = PATH) -> Ledger:
 
 
 def save(ledger: Ledger, path: Path) -> None:
-    """One kernel a line, so that a difference shows what changed."""
+    """Write one kernel a line, so that a difference shows what changed."""
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps({fact: n for fact, n in facts.items() if n})}"
         for name, facts in ledger.kernels.items()
@@ -54,7 +54,7 @@ def worse(name: str, before: Facts, after: Facts) -> list[str]:
 
 
 def wide_accesses(facts: Facts) -> Facts:
-    """Loads and stores of at least 128 bits, in units of 128."""
+    """Count loads and stores of at least 128 bits, in units of 128."""
     return {
         f"wide {kind}": sum(facts.get(f"{kind} of {x} bits", 0) * int(x) // 128 for x in _WIDE)
         for kind in ("loads", "stores")
@@ -62,7 +62,7 @@ def wide_accesses(facts: Facts) -> Facts:
 
 
 def differences(before: Ledger, after: Ledger) -> pd.DataFrame:
-    """Facts that differ, a column each, in the kernels that are in both: "was > is" and nothing where they do not."""
+    """Return the facts that differ in the kernels that are in both, a column each: "was > is", else nothing."""
     names = [name for name in after.kernels if name in before.kernels]
     was, now = before.table().align(after.table(), fill_value=0)
     was, now = was.loc[names], now.loc[names]

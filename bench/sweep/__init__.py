@@ -1,1 +1,1 @@
-"""Launch configurations beside those of the table, each timed as the kernel alone."""
+"""Launch configurations beside those of the table are timed, each as the kernel alone."""

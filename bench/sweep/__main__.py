@@ -1,4 +1,4 @@
-"""Launch configurations beside those of the table (triton_topk/kernels/config.py), each timed as the kernel alone.
+"""Launch configurations beside those of the table (triton_topk/kernels/config.py) are timed, each as the kernel alone.
 
     python -m bench.sweep --compile 8        # on any machine: fills Triton's cache for sm_90, in 8 processes
     python -m bench.sweep --out sweep.jsonl  # on a GPU: a line for each configuration, as it is measured

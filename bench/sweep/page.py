@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "reports/sweep.md"
 
 
 def of_case(lines: pd.DataFrame) -> pd.Series:
-    """A row of the page.  lines: of one case, the table's first, with seconds and a share where it could be timed."""
+    """Return a row of the page.  lines: of one case, the table's first, with a time where it could be measured."""
     lines = lines.reindex(columns=["case", "config", "seconds", "share"])
     case, then = lines.iloc[0][["case", "config"]]
     timed = lines.dropna(subset="seconds").set_index("config")
@@ -41,7 +41,7 @@ def render(folder: Path) -> str:
 
 
 def _run(file: Path) -> tuple[dict[str, Any], str, pd.DataFrame]:
-    """The header, how fast copies are by type, and the rows of the page."""
+    """Return the header, how fast copies are by type, and the rows of the page."""
     header, *lines = map(json.loads, file.read_text().splitlines())
     frame = pd.DataFrame(lines)
     rate = frame["bytes"] / frame["seconds"]

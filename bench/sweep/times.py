@@ -1,4 +1,4 @@
-"""The time of a kernel alone, with any configuration."""
+"""A kernel alone is timed, with any configuration."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ _ROUNDS = 5
 
 
 class Launches:
-    """A case on inputs that fill the device, launched with any configuration."""
+    """A case is launched on inputs that fill the device, with any configuration."""
 
     def __init__(self, case: Case, device: torch.device) -> None:
         torch.manual_seed(0)

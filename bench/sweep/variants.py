@@ -1,4 +1,4 @@
-"""The losses and rows that a sweep is of, and the configurations that it tries for each."""
+"""A sweep is of these losses and rows, and tries these configurations for each."""
 
 import time
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ CASES = [
 
 
 def variants(case: Case) -> list[Config]:
-    """The table's first; then what differs from it in one thing, or in a few that go together."""
+    """Return the table's first; then what differs from it in one thing, or in a few that go together."""
     base = launch.choose(case.parameters, case.n, case.dtype)
     warps, parts = base.warps, base.parts
     layouts = [base, replace(base, stream=not base.stream)]
@@ -76,7 +76,7 @@ def _is_kernel(case: Case, config: Config) -> bool:
 
 
 def text(c: Config) -> str:
-    """rows x columns x vectors x blocks, kept in registers or streamed; warps, registers, parts."""
+    """Write rows x columns x vectors x blocks, kept in registers or streamed; warps, registers, parts."""
     kind = "s" if c.stream else "r"
     return f"{c.rows}x{c.columns}x{c.vectors}x{c.blocks}{kind} w{c.warps} r{c.registers} p{c.parts}"
 

@@ -10,7 +10,7 @@ from triton.backends.compiler import GPUTarget
 from bench.ahead_of_time import BF16, F32, F64, Case, compile_only
 from bench.processes import processes
 from triton_topk.kernels import config as table
-from triton_topk.kernels import launch
+from triton_topk.kernels import constants, launch
 from triton_topk.kernels.config import Config
 
 _MOST_SCORES = 128  # of a lane; more would take minutes to compile
@@ -72,7 +72,9 @@ def _is_kernel(case: Case, config: Config) -> bool:
     scores = config.blocks * config.vectors * table.vector_of(case.n, case.dtype)
     fits = 32 * config.warps * (config.registers or 0) <= 65_536 and config.warps <= 16
     short = config.stream or scores <= _MOST_SCORES
-    return fits and short and launch.in_range(case.parameters, case.n, case.dtype, config)
+    formula, _ = constants.formula(case.parameters, case.n, case.dtype)
+    held = table.in_range(config, case.n, formula.top, formula.degree, case.dtype)
+    return fits and short and held
 
 
 def text(c: Config) -> str:

@@ -57,26 +57,12 @@ def _of_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_loss(inputs, normalized, requires_grad):
+@pytest.mark.parametrize("kind", ["", "_with_gradient"])
+def test_loss(inputs, normalized, requires_grad, kind):
     name, scores, labels, weight, loss = inputs
     scores = scores.detach().requires_grad_(requires_grad)
     normalizer = torch.tensor(3.0) if normalized else None
-    operator = getattr(operators, name)
-    torch.library.opcheck(
-        operator.default,
-        (scores, labels, weight, *_of_rows(scores), normalizer, None, *loss.values),
-    )
-
-
-@pytest.mark.exhaustive(one_in=2)
-@pytest.mark.parametrize("inputs", INPUTS, ids=IDS)
-@pytest.mark.parametrize("normalized", [False, True])
-@pytest.mark.parametrize("requires_grad", [False, True])
-def test_loss_with_gradient(inputs, normalized, requires_grad):
-    name, scores, labels, weight, loss = inputs
-    scores = scores.detach().requires_grad_(requires_grad)
-    normalizer = torch.tensor(3.0) if normalized else None
-    operator = getattr(operators, f"{name}_with_gradient")
+    operator = getattr(operators, f"{name}{kind}")
     torch.library.opcheck(
         operator.default,
         (scores, labels, weight, *_of_rows(scores), normalizer, None, *loss.values),

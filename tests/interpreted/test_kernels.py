@@ -272,5 +272,8 @@ def test_long_row_of_equal_scores(k: int) -> None:
 @pytest.mark.parametrize("k", [1, 5, 10, 16])
 def test_how_long_rows_may_be(k: int, dtype: torch.dtype) -> None:
     longest = 256 * 16_384
-    assert launch.in_range(svm(k), longest, dtype)
-    assert not launch.in_range(svm(k), longest + 1, dtype)
+    assert launch.obstacle(svm(k), longest, dtype) is None
+    assert (
+        launch.obstacle(svm(k), longest + 1, dtype)
+        == f"cannot hold C={longest + 1} classes for k={k}"
+    )

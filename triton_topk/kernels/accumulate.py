@@ -39,7 +39,7 @@ def of_kept(kept, taken, largest, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr
         if LOSS.smooth:
             e = smooth_svm.weigh(kept[b], largest.p[:, None], rate)
             vectors = vectors + (blocks.split(e, LAYOUT.vec),)
-        weights = weights + (e if LOSS.weighed_once else kept[b],)
+        weights = weights + (kept[b] if LOSS.mixed else e,)
     if LOSS.smooth:
         # slot by slot: if a slot is taken, the polynomial before it is restored
         for s in tl.static_range(len(taken.slots)):

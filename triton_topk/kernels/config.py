@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from triton_topk.kernels.tuples import REDUCIBLE_LENGTHS
+from triton_topk.polynomial import largest_coefficient
 
 MAX_K = 16
 MAX_K_OF_SHARDS = 12  # of the smooth SVM, whose Top of a shard has more scores than others
@@ -148,7 +149,7 @@ def in_range(config: Config, n: int, top: int, degree: int, dtype: torch.dtype) 
     """
     vector = vector_of(n, dtype)
     scores = config.blocks * config.vectors * vector
-    largest = math.comb(scores, min(degree, scores // 2))
+    largest = largest_coefficient(scores, degree)
     candidates = _candidates(top, config.blocks, config.columns, vector)
     return (
         largest < torch.finfo(torch.float32).max / 100

@@ -10,6 +10,7 @@ import torch
 import triton.language as tl
 from triton import knobs
 
+from triton_topk.batch import accumulation_dtype
 from triton_topk.kernels import summary
 from triton_topk.kernels.config import Config, reducible_length, top_size, vector_of
 from triton_topk.losses import HardSVM, Loss, Lq, Mixture, SmoothSVM
@@ -72,11 +73,6 @@ class Formula:
     def summed(self) -> bool:
         """Return whether a loss takes part that needs a sum over the scores."""
         return self.hard or self.lq
-
-    @property
-    def weighed_once(self) -> bool:
-        """Return whether the gradient needs no more of a score than its one weight."""
-        return not self.mixed
 
     @property
     def taken(self) -> int:
@@ -151,14 +147,13 @@ class Layout(Config):
 
 
 def _smooth_svm(loss: Any, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, float]]:
-    digits = 52 if dtype == torch.float64 else 23
-    k, order = loss.k, loss.order
+    k, order, eps = loss.k, loss.order, torch.finfo(accumulation_dtype(dtype)).eps
     formula = {
         "smooth": True,
         "k": k,
         "top": top_size(k),
         "degree": k if order is None else k + order - 1,
-        "threshold": None if order is None else 2.0 ** (digits / (k + order)),
+        "threshold": None if order is None else loss.series_threshold(eps),
     }
     return formula, {
         "margin": k * loss.margin,

@@ -12,7 +12,7 @@ from triton_topk.kernels import blocks, formulas
 @triton.jit
 def store_kept(pointers, kept, row, part, rate, LOSS: tl.constexpr, LAYOUT: tl.constexpr):
     """Store the gradient of blocks in registers: of scores, or of their weights if they are weighed once."""
-    WEIGHED: tl.constexpr = LOSS.weighed_once and LAYOUT.accumulates
+    WEIGHED: tl.constexpr = LAYOUT.accumulates and not LOSS.mixed
     column = tl.arange(0, LAYOUT.columns)[None, :]
     FULL: tl.constexpr = (LAYOUT.blocks - 1) * LAYOUT.vectors
     for b in tl.static_range(len(kept)):

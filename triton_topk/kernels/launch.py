@@ -25,8 +25,6 @@ _OfShard = Literal["summarize", "merged"] | None
 @lru_cache(maxsize=1024)
 def obstacle(loss: Loss, n: int, dtype: torch.dtype, sharded: bool = False) -> str | None:
     """Return why the kernel cannot compute a loss of rows of n scores, which may be of a shard, or None."""
-    if type(loss) not in constants.FORMULAS:
-        return f"has no kernel for {loss.name}"
     formula, _ = constants.formula(loss, n, dtype, sharded)
     if formula.k > table.MAX_K:
         return f"supports k <= {table.MAX_K}, got k={formula.k}"
@@ -35,23 +33,10 @@ def obstacle(loss: Loss, n: int, dtype: torch.dtype, sharded: bool = False) -> s
         return f"supports k + order - 1 <= {table.MAX_DEGREE}, got k={formula.k}, order={degree + 1 - formula.k}"
     if sharded and formula.smooth and formula.k > table.MAX_K_OF_SHARDS:
         return f"supports shards of classes for k <= {table.MAX_K_OF_SHARDS}, got k={formula.k}"
-    if not in_range(loss, n, dtype, None, sharded):
+    config = choose(loss, n, dtype, sharded)
+    if not table.in_range(config, n, formula.top, formula.degree, dtype):
         return f"cannot hold C={n} classes for k={formula.k}"
     return None
-
-
-@lru_cache(maxsize=1024)
-def in_range(
-    loss: Loss,
-    n: int,
-    dtype: torch.dtype,
-    config: table.Config | None = None,
-    sharded: bool = False,
-) -> bool:
-    """Return whether the kernel can hold rows of n scores."""
-    formula, _ = constants.formula(loss, n, dtype, sharded)
-    config = config or choose(loss, n, dtype, sharded)
-    return table.in_range(config, n, formula.top, formula.degree, dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -73,7 +58,7 @@ def run(
     gradient: Tensor | None = None,
     config: table.Config | None = None,
 ) -> None:
-    """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
+    """Fill the outputs of Backend.run, with a launch configuration other than the table's if one is given."""
     of_shard: _OfShard = None if batch.summary is None else "merged"
     _run(batch, loss, of_shard, config, upstream, losses, hits, gradient)
 

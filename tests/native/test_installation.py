@@ -168,3 +168,16 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     said = finish(start(ON_A_FULL_DISK, NUMBA_CACHE_DIR=str(tmp_path)))
     assert OF_FLOAT32 in said
     assert "numba cannot keep what it has compiled: " in said
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache_is_made_anew(suffix: str, tmp_path: Path) -> None:
+    def said() -> str:
+        return finish(start('step(backend="native")', NUMBA_CACHE_DIR=str(tmp_path)))
+
+    assert said() == OF_FLOAT32
+    for file in tmp_path.rglob(f"*.{suffix}"):
+        file.write_bytes(file.read_bytes()[:10])
+    assert "numba cannot read what it has compiled: " in said()
+    assert said() == ""

@@ -34,12 +34,25 @@ def entry(function: Callable[..., Any]) -> Any:
 
 
 class _Cache(FunctionCache):
-    """A disk that is full is no error: the next process compiles again."""
+    """A file that is damaged, as after a crash, or a disk that is full is no error: numba compiles again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception as error:  # what is damaged decides which
+            _warn("read", error)
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
-        except OSError as error:
-            logging.getLogger("triton_topk").warning(
-                "numba cannot keep what it has compiled: %s", error
-            )
+        except Exception as error:
+            _warn("keep", error)
+
+
+def _warn(what: str, error: Exception) -> None:
+    logging.getLogger("triton_topk").warning(
+        "numba cannot %s what it has compiled: %s: %s", what, type(error).__name__, error
+    )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import swa_utils
 
-from triton_topk import lq_loss
+from triton_topk import lq_loss, pruning
 from triton_topk.pruning import TruncatedLqLoss
 
 
@@ -316,6 +316,24 @@ def test_integers_of_any_type() -> None:
     assert loss(scores, torch.tensor([0, 1]), indices) == loss_of(ignore_index=1)(
         scores, torch.tensor([0, 1]), indices
     )
+
+
+def test_a_refresh_in_inference_mode_and_another_outside_of_it() -> None:
+    loss, scores = loss_of(), scores_of([0.2, 0.9])
+    with torch.inference_mode():
+        loss.prune(scores, zeros(2), torch.tensor([0, 1]))
+    loss.prune(scores, zeros(2), torch.tensor([2, 3]))
+    assert loss.kept.tolist() == [i not in (0, 2) for i in range(10)]
+
+
+def test_weights_that_are_loaded_end_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "_world_size", lambda: 2)
+    loss, given = loss_of(), (scores_of([0.2]), zeros(1), torch.tensor([0]))
+    loss.prune(*given)
+    with pytest.raises(RuntimeError, match="call synchronize on every rank"):
+        loss(*given)
+    loss.load_state_dict(loss_of().state_dict())
+    assert loss(*given) > 0
 
 
 def test_state_dict_is_the_weights() -> None:

@@ -33,6 +33,11 @@ def is_distributed(tensor: object) -> TypeGuard[DTensor]:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
+def whole(tensor: Any) -> Any:
+    """Return all of a DTensor on every rank, and anything else as it is."""
+    return tensor.full_tensor() if is_distributed(tensor) else tensor
+
+
 def compute_all(
     compute_part: Callable[[Tensors, ClassShard | None], Any],
     given: Tensors,

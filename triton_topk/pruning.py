@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,7 +12,7 @@ from torch import Tensor
 from triton_topk import arguments
 from triton_topk.arguments import Backend, Reduction
 from triton_topk.batch import accumulation_dtype, check_tensors, class_indices, sum_of_weights
-from triton_topk.distributed import is_distributed
+from triton_topk.distributed import whole
 from triton_topk.keywords import explained
 from triton_topk.losses import Lq
 from triton_topk.module import LossModule
@@ -159,6 +160,7 @@ class TruncatedLqLoss(LossModule):
                 "indices must be given in training mode: a Tensor of the labels' shape with the place of each sample "
                 "in the training set; eval() gives the truncated loss, which needs none"
             )
+        labels, indices, weight = whole(labels), whole(indices), whole(weight)
         self._check(scores, labels, indices, weight, normalizer)
         if not torch.compiler.is_compiling() and self._looks is not None and _world_size() > 1:
             raise RuntimeError("prune was called: call synchronize on every rank before training")
@@ -170,7 +172,7 @@ class TruncatedLqLoss(LossModule):
             dtype = accumulation_dtype(scores.dtype)
             of_samples = None if weight is None else weight.reshape(-1)
             normalizer = sum_of_weights(
-                labels.reshape(-1), self.weight, of_samples, dtype, self.ignore_index
+                labels.reshape(-1), whole(self.weight), of_samples, dtype, self.ignore_index
             )
         loss = self._loss(scores, kept_labels, weight, normalizer, truncation=None)
         return loss
@@ -184,12 +186,12 @@ class TruncatedLqLoss(LossModule):
         two calls the later one counts; twice in one call, or on two ranks, it is kept if either says so.  A sample
         whose label is ignored is kept, and so is a row with NaN: the loss will show it.
         """
+        labels, indices = whole(labels), whole(indices)
         self._check(scores, labels, indices)
         minus_log_p = self._loss(
             scores, labels, None, None, q=0.0, truncation=None, weight=None, reduction="none"
         )
-        if is_distributed(minus_log_p):
-            minus_log_p = minus_log_p.full_tensor()
+        minus_log_p = whole(minus_log_p)
         pruned = (minus_log_p >= -math.log(self.truncation)).reshape(-1)
         indices = self._flat(indices)
         looks = self._pending_looks()
@@ -223,9 +225,16 @@ class TruncatedLqLoss(LossModule):
         return f"num_samples={len(self.kept)}, {super().extra_repr()}"
 
     def _pending_looks(self) -> Tensor:
-        if self._looks is None:
-            return torch.zeros_like(self.kept, dtype=torch.uint8)
-        return self._looks.to(self.kept.device)
+        # what is made in inference mode could not be changed outside of it
+        with torch.inference_mode(False):
+            if self._looks is None:
+                return torch.zeros_like(self.kept, dtype=torch.uint8)
+            return self._looks.to(self.kept.device)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """A refresh that was begun has no part in weights that are loaded."""
+        super()._load_from_state_dict(*args)
+        self._looks = None
 
     def _flat(self, indices: Tensor) -> Tensor:
         return indices.reshape(-1).to(self.kept.device, torch.int64)

@@ -265,24 +265,47 @@ def test_checkpoint(world: int, placements: Placements, ranks_of: RanksOf) -> No
     assert_as_plain(ranks_of(world), checkpointed, Placed(SCORES, placements), LABELS, **options)
 
 
-def truncated(scores: Tensor, labels: Tensor, **options: Any) -> Tensor:
+def truncated(
+    scores: Tensor, labels: Tensor, *, indices: Tensor, weight: Any, reduction: str
+) -> Tensor:
     """The truncated loss after a refresh that prunes some of the samples."""
-    loss = TruncatedLqLoss(N, truncation=0.05, **options)
-    indices = torch.arange(N)
+    of_classes, of_samples = weight
+    loss = TruncatedLqLoss(N, truncation=0.05, weight=of_classes, reduction=reduction)
     loss.prune(scores.detach(), labels, indices)
     loss.synchronize()
     assert 0 < loss.kept_fraction < 1
-    return loss(scores, labels, indices)
+    return loss(scores, labels, indices, weight=of_samples)
 
 
+def replicated(x: Tensor) -> Placed:
+    return Placed(x, (Replicate(),))
+
+
+def by_rows(x: Tensor) -> Placed:
+    return Placed(x, (Shard(0),))
+
+
+@pytest.mark.parametrize(
+    "given", [lambda x: x, replicated, by_rows], ids=["plain", "whole", "rows"]
+)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @every_layout
 @pytest.mark.exhaustive(one_in=2)
 def test_truncated_lq_loss(
-    reduction: str, world: int, placements: Placements, ranks_of: RanksOf
+    given: Callable[[Tensor], Any],
+    reduction: str,
+    world: int,
+    placements: Placements,
+    ranks_of: RanksOf,
 ) -> None:
-    options = {"reduction": reduction, "weight": WEIGHT}
-    assert_as_plain(ranks_of(world), truncated, Placed(SCORES, placements), LABELS, **options)
+    """Labels, weights and indices are plain or DTensors."""
+    options = {
+        "reduction": reduction,
+        "weight": (given(WEIGHT), given(SAMPLE_WEIGHT)),
+        "indices": given(torch.arange(N)),
+    }
+    scores = Placed(SCORES, placements)
+    assert_as_plain(ranks_of(world), truncated, scores, given(LABELS), **options)
 
 
 def call(*args: Any) -> Any:

@@ -82,8 +82,8 @@ def chunk_rows(value: int | None) -> int | None:
     if value is None:
         return None
     value = integer("chunk_rows", value)
-    if value < 1:
-        raise ValueError(f"chunk_rows must be None or >= 1, got {value}")
+    if not 1 <= value < 2**63:
+        raise ValueError(f"chunk_rows must be None or in [1, 2**63), got {value}")
     return value
 
 

@@ -54,6 +54,7 @@ class LossModule(torch.nn.Module):
                 self.register_buffer(name, value)
             elif value is not None and not isinstance(value, Tensor):
                 self._buffers.pop(name, None)
+                self._parameters.pop(name, None)
         super().__setattr__(name, value)
 
     @explained

@@ -57,6 +57,10 @@ class ClassShard:
             raise ValueError(
                 f"start must be in [0, total] and total > 0, got start={self.start}, total={self.total}"
             )
+        if self.size is not None and not 0 <= self.size <= self.total - self.start:
+            raise ValueError(
+                f"size must be in [0, total - start], got size={self.size}, start={self.start}, total={self.total}"
+            )
 
     def __deepcopy__(self, _: Any) -> ClassShard:
         """Return the shard itself: nothing of it changes, and its group is that of the copy, too."""

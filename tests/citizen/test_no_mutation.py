@@ -39,6 +39,13 @@ def inputs(loss: Loss, dtype: torch.dtype, reduction: str) -> dict[str, Tensor]:
     return given
 
 
+@every_loss
+def test_the_losses_of_rows_are_no_view(loss: Loss) -> None:
+    found = loss(random_scores(6, 11).requires_grad_(), LABELS, reduction="none")
+    kept = found.detach().clone()
+    exactly_equal(found.detach_(), kept)
+
+
 @each(variants(3))
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)

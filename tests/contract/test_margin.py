@@ -114,6 +114,9 @@ def test_a_margin_that_was_set_since(loss: Loss) -> None:
     module.margin = 2.0
     exactly_equal(module(scores, labels), loss(scores, labels, margin=2.0))
     assert not module.state_dict()
+    module.margin = torch.nn.Parameter(margin, requires_grad=False)
+    module.margin = 2.0
+    assert not module.state_dict()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.func's own

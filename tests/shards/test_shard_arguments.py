@@ -36,6 +36,12 @@ RanksOf = Callable[[int], Ranks]
             r"start must be in \[0, total\].*start=10, total=9",
         ),
         ({"start": 0, "total": 0}, ValueError, r"start must be in \[0, total\] and total > 0"),
+        (
+            {"start": 4, "total": 9, "size": 6},
+            ValueError,
+            r"size must be in \[0, total - start\], got size=6, start=4, total=9",
+        ),
+        ({"start": 4, "total": 9, "size": -1}, ValueError, "size must be in .*, got size=-1"),
         ({"group": 0, "start": 0, "total": 9}, TypeError, "group must be a ProcessGroup or None"),
         ({"start": 0}, TypeError, "total"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -13,18 +14,10 @@ from triton_topk.losses import Loss
 from triton_topk.native.backend import Native
 
 
-class Backend(Protocol):
-    """A backend is an object, or a module, that computes losses."""
+class Run(Protocol):
+    """A backend computes a loss of a batch into tensors of the caller's."""
 
-    @property
-    def name(self) -> str:
-        """Return the word of the option `backend`."""
-
-    @property
-    def in_place(self) -> bool:
-        """Return whether the gradient may take the memory of the scores, if they are contiguous."""
-
-    def run(
+    def __call__(
         self,
         batch: Batch,
         loss: Loss,
@@ -39,11 +32,29 @@ class Backend(Protocol):
         The losses are divided by the normalizer; the gradient is that of sum_i losses_i upstream_i.
         """
 
-    def summarize(self, batch: Batch, loss: Loss) -> None:
-        """Fill the summary of a batch with that of its scores."""
 
-    def scale_(self, gradient: Tensor, factor: Tensor) -> None:
-        """Multiply a contiguous gradient by a number, in place."""
+class Backend(Protocol):
+    """A backend is an object, or a module, that computes losses."""
+
+    @property
+    def name(self) -> str:
+        """Return the word of the option `backend`."""
+
+    @property
+    def in_place(self) -> bool:
+        """Return whether the gradient may take the memory of the scores, if they are contiguous."""
+
+    @property
+    def run(self) -> Run:
+        """Return the function that computes losses."""
+
+    @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        """Return the function that fills the summary of a batch with that of its scores."""
+
+    @property
+    def scale_(self) -> Callable[[Tensor, Tensor], None]:
+        """Return the function that multiplies a contiguous gradient by a number, in place."""
 
     def obstacle_to_tensor(self, tensor: Tensor) -> str | None:
         """Return why the backend cannot work on such a tensor, or None."""

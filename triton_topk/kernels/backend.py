@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from triton_topk.batch import Batch
 from triton_topk.losses import Loss
+
+if TYPE_CHECKING:
+    from triton_topk.backends import Run
 
 
 class Triton:
@@ -18,14 +23,17 @@ class Triton:
     # a program may read scores of a row whose gradient another one has written
     in_place = False
 
-    def run(self, batch: Batch, loss: Loss, **tensors: Tensor | None) -> None:
-        kernels().run(batch, loss, **tensors)
+    @property
+    def run(self) -> Run:
+        return kernels().run
 
-    def summarize(self, batch: Batch, loss: Loss) -> None:
-        kernels().summarize(batch, loss)
+    @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        return kernels().summarize
 
-    def scale_(self, gradient: Tensor, factor: Tensor) -> None:
-        kernels().scale_(gradient, factor)
+    @property
+    def scale_(self) -> Callable[[Tensor, Tensor], None]:
+        return kernels().scale_
 
     def obstacle_to_tensor(self, tensor: Tensor) -> str | None:
         if not (tensor.is_cuda or _interpreting()):

@@ -58,7 +58,7 @@ def run(
     gradient: Tensor | None = None,
     config: table.Config | None = None,
 ) -> None:
-    """Fill the outputs of Backend.run, with a launch configuration other than the table's if one is given."""
+    """Fill the outputs of backends.Run, with a launch configuration other than the table's if one is given."""
     of_shard: _OfShard = None if batch.summary is None else "merged"
     _run(batch, loss, of_shard, config, upstream, losses, hits, gradient)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,16 +15,23 @@ from torch import Tensor
 from triton_topk.batch import Batch
 from triton_topk.losses import Loss
 
+if TYPE_CHECKING:
+    from triton_topk.backends import Run
+
 
 class Native:
     name = "native"
     in_place = True
 
-    def run(self, batch: Batch, loss: Loss, **tensors: Tensor | None) -> None:
-        _launch().run(batch, loss, **tensors)
+    @property
+    def run(self) -> Run:
+        run: Run = _launch().run
+        return run
 
-    def summarize(self, batch: Batch, loss: Loss) -> None:
-        _launch().summarize(batch, loss)
+    @property
+    def summarize(self) -> Callable[[Batch, Loss], None]:
+        summarize: Callable[[Batch, Loss], None] = _launch().summarize
+        return summarize
 
     def scale_(self, gradient: Tensor, factor: Tensor) -> None:
         gradient.mul_(factor)

@@ -161,8 +161,8 @@ class SmoothSVM(Loss):
         return self.k + min(max(0, self.k - 5), max(10, self.k // 2))
 
     def series_threshold(self, eps: float) -> float:
-        """Return the e u_k from which on the Taylor-type gradient is a series, where rounding is eps; see
-        docs/algorithm.md."""
+        """Return the e u_k at which the Taylor-type series, cut off at (e u_k)^-p, is as good as the recursion, which
+        rounds by eps (e u_k)^k; see docs/algorithm.md."""
         return float(eps ** (-1 / (self.k + (self.order or 0))))
 
     @property

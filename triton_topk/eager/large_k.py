@@ -44,7 +44,7 @@ def compute(rows: Rows, loss: SmoothSVM) -> Tensor:
     if out is None or scale is None:
         return losses
     g = g * scale
-    # both are stable for a threshold of 1, since u_j grows with j; a short series has to begin later
+    # both recursions are stable for a threshold of 1, since u_j grows with j; a short series has to begin later
     threshold = 1.0 if order is None else loss.series_threshold(torch.finfo(u.dtype).eps)
     # pi underflows far below k, where P is 0, and is 0 beyond the number of classes, P being 1
     u = u.unsqueeze(-1)

@@ -9,8 +9,8 @@ from torch import Tensor
 def difference(e: Tensor, u: Tensor, inverse: Tensor, threshold: float) -> Tensor:
     """Return P_k(i) - P_{k-1}(i), given u_1, ..., u_k and 1 / u_k, 1 / u_{k+1}, ...
 
-    Where e u_k is below the threshold, upwards by P_j = e u_j (1 - P_{j-1}) from P_0 = 0, whose rounding grows as
-    (e u_k)^k; else downwards by 1 - P_{j-1} = P_j / (e u_j) from P = 1 for the last j there is.
+    Where e u_k is below the threshold, P_j = e u_j (1 - P_{j-1}) leads upwards from P_0 = 0, and its rounding grows as
+    (e u_k)^k; else 1 - P_{j-1} = P_j / (e u_j) leads downwards from P = 1 for the last j there is.
     """
     P_below = P = torch.zeros_like(e)
     for u_j in u.unbind(0):

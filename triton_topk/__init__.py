@@ -1,5 +1,12 @@
 """The losses for top-k classification and noisy labels run as fused kernels on GPUs and CPUs."""
 
+import sys
+import warnings
+
+# The output of `python -m triton_topk` begins with what is installed.
+if sys.argv[:1] == ["-m"] and "triton_topk" in sys.orig_argv:
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")
+
 from triton_topk import nn as nn
 from triton_topk.functional import TopkHits, hard_svm, lq_loss, smooth_svm, smooth_svm_lq
 from triton_topk.linear import (
